@@ -24,6 +24,9 @@ from chassis.errors import CannotStart, CannotStartYet
 from chassis.kafka.access import denied_topics
 from chassis.kafka.diagnosis import diagnose, refusal
 from chassis.kafka.metadata import TopicState, describe_topics
+from chassis.kafka.refusals import NotPermitted, RefusalLimit
+from chassis.observability.log_events import KafkaEvent
+from chassis.observability.logs import get_logger
 from chassis.runtime.retry import retry
 from chassis.settings.kafka.cluster import KafkaCluster
 from contracts.topics import Topic
@@ -31,15 +34,24 @@ from contracts.topics import Topic
 START_LIMIT_S = 30.0
 PAUSE_S = 0.2
 """Pause between two attempts, in seconds: another broker may answer the next one."""
+REFUSED_PAUSE_S = 1.0
+"""Pause between two attempts of a client that is refused, in seconds."""
 _MIN_IN_SYNC: Final = "min.insync.replicas"
 
 
 async def require_topics(cluster: KafkaCluster, *, reads: Iterable[Topic] = (), writes: Iterable[Topic] = ()) -> None:
-    """Check, within 30 s, that a broker answers, and that each topic exists and may be read or written.
+    """Check that a broker answers within 30 s, and that each topic exists and may be read or written.
 
-    Raises CannotStart, and CannotStartYet if no broker does, naming the setting.
+    While the login is refused, or a topic is denied, it is checked again for up to 60 s; the log says so at once.
+    Raises CannotStart, and CannotStartYet if no broker answers, naming the setting.
     """
     reads, writes = tuple(reads), tuple(writes)
+    log = get_logger("chassis.topics")
+    limit = RefusalLimit(lambda reason: log.warning(KafkaEvent.REFUSED_AT_START, reason=reason))
+    await retry(lambda: _check(cluster, reads, writes), NotPermitted, pause_s=REFUSED_PAUSE_S, on_error=limit.note)
+
+
+async def _check(cluster: KafkaCluster, reads: tuple[Topic, ...], writes: tuple[Topic, ...]) -> None:
     try:
         with anyio.fail_after(START_LIMIT_S):
             there = await retry(
@@ -51,7 +63,7 @@ async def require_topics(cluster: KafkaCluster, *, reads: Iterable[Topic] = (), 
             f"KAFKA_BOOTSTRAP_SERVERS: no broker answered at {cluster} within {START_LIMIT_S:.0f} s ({why})"
         ) from error
     if denied := denied_topics(cluster, there, reads=reads, writes=writes):
-        raise CannotStart(f"{cluster.setting}: {'; '.join(denied.values())}")
+        raise NotPermitted(f"{cluster.setting}: {'; '.join(denied.values())}")
     if missing := {cluster.names.of(topic) for topic in (*reads, *writes)} - there.keys():
         lacking = ", ".join(sorted(missing))
         raise CannotStart(f"KAFKA_BOOTSTRAP_SERVERS: the cluster lacks {lacking}; run: segue topics")
@@ -95,7 +107,7 @@ async def min_in_sync(cluster: KafkaCluster, names: Iterable[str]) -> dict[str, 
 async def admin(cluster: KafkaCluster) -> AsyncIterator[AIOKafkaAdminClient]:
     """An admin client; waits until a broker answers. The caller sets the time limit.
 
-    Raises Refused if no broker takes this client.
+    Raises Refused if no broker takes this client, LoginRefused if it is for the login.
     """
     client = await retry(lambda: _started(cluster), KafkaError, pause_s=PAUSE_S)
     try:

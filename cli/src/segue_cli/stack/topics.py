@@ -32,6 +32,10 @@ class BrokerAway(Exception):
     exit_code: ClassVar[int] = EXIT_SETTINGS
 
 
+class Refusal(BrokerAway):
+    """The brokers refuse this client, or let it see no topic."""
+
+
 class NotYet(BrokerAway):
     """No broker answered, too few are up, or the topics that are waited for are not there yet."""
 
@@ -107,7 +111,7 @@ async def topics_there(cluster: KafkaCluster, limit_s: float) -> Mapping[str, To
 
 
 async def asked(cluster: KafkaCluster, limit_s: float, work: Callable[[], Awaitable[T]]) -> T:
-    """The result of questions to the cluster, within `limit_s` seconds. Raises BrokerAway."""
+    """The result of questions to the cluster, within `limit_s` seconds. Raises Refusal and NotYet."""
     from aiokafka.errors import KafkaError
 
     from chassis.errors import CannotStart
@@ -116,7 +120,7 @@ async def asked(cluster: KafkaCluster, limit_s: float, work: Callable[[], Awaita
         async with asyncio.timeout(limit_s):
             return await work()
     except CannotStart as error:
-        raise BrokerAway(str(error)) from error
+        raise Refusal(str(error)) from error
     except (KafkaError, OSError, TimeoutError) as error:
         raise await _away(cluster, limit_s) from error
 
@@ -147,21 +151,27 @@ async def _away(cluster: KafkaCluster, within_s: float) -> NotYet:
     return NotYet(f"KAFKA_BOOTSTRAP_SERVERS: no broker answered at {cluster} within {within_s:.0f} s ({why})")
 
 
-async def await_topics(cluster: KafkaCluster, within_s: float) -> None:
+async def await_topics(cluster: KafkaCluster, within_s: float, tell: Callable[[str], None]) -> None:
     """Wait until every topic of the map that this client may see is on the broker.
 
-    Raises BrokerAway if one is not within that many seconds, or if it may see none.
+    Raises NotYet if one is not within `within_s` seconds, and Refusal if nothing but refusals was heard for 60 s, which
+    `tell` is called with at once, as one line.
     """
+    from chassis.kafka.refusals import REFUSED_LIMIT_S, RefusalLimit
     from chassis.runtime.retry import retry
+
+    lasting = f"trying for {min(within_s, REFUSED_LIMIT_S):.0f} s"
+    may_pass = "as brokers that are just starting may not know their users yet"
+    limit = RefusalLimit(lambda refusal: tell(f"{refusal}; {lasting}, {may_pass}"), Refusal)
 
     async def found() -> None:
         missing, hidden = sorted_out(cluster.names, await topics_there(cluster, LIMIT_S))
         if missing:
             raise NotYet(f"KAFKA_BOOTSTRAP_SERVERS: {cluster} lacks {', '.join(missing)}; `segue topics` makes them")
         if len(hidden) == len(TOPICS):
-            raise BrokerAway(f"{cluster.setting}: {cluster.principal} may not see any topic of Segue's at {cluster}")
+            raise Refusal(f"{cluster.setting}: {cluster.principal} may not see any topic of Segue's at {cluster}")
 
-    await retry(found, BrokerAway, pause_s=1.0, within_s=within_s)
+    await retry(found, BrokerAway, pause_s=1.0, within_s=within_s, on_error=limit.note)
 
 
 def topics(*, create: bool | None, replication: int | None, wait_s: float | None, acls: str | None) -> int:
@@ -175,6 +185,10 @@ def topics(*, create: bool | None, replication: int | None, wait_s: float | None
     from segue_cli.views.console import console
 
     out, failed = console(), console(stderr=True)
+
+    def note(line: str) -> None:
+        failed.print(line, style="yellow", markup=False, soft_wrap=True)
+
     environ = given(Path.cwd())
     servers = environ.get("KAFKA_BOOTSTRAP_SERVERS")
     if not servers and (create or wait_s is not None):
@@ -192,14 +206,14 @@ def topics(*, create: bool | None, replication: int | None, wait_s: float | None
         out.print(map_table(cluster.names))
         return 0
     try:
-        found = asyncio.run(_on_the_broker(cluster, replication, wait_s))
+        found = asyncio.run(_on_the_broker(cluster, replication, wait_s, note))
     except BrokerAway as error:
         out.print(map_table(cluster.names))
         failed.print(str(error), style="red", markup=False, soft_wrap=True)
         return error.exit_code
     out.print(map_table(cluster.names, found.outcome))
-    for note in found.notes:
-        failed.print(note, style="yellow", markup=False, soft_wrap=True)
+    for line in found.notes:
+        note(line)
     return 0
 
 
@@ -211,13 +225,15 @@ class _Found:
     """What is to be said of the copies, each in one line."""
 
 
-async def _on_the_broker(cluster: KafkaCluster, replication: int | None, wait_s: float | None) -> _Found:
-    """Create the topics, or wait for them. Raises BrokerAway."""
+async def _on_the_broker(
+    cluster: KafkaCluster, replication: int | None, wait_s: float | None, tell: Callable[[str], None]
+) -> _Found:
+    """Create the topics, or wait for them, and call `tell` with what is refused meanwhile. Raises BrokerAway."""
     from chassis.kafka.topic_watch import too_few
     from chassis.kafka.topics import brokers_up
 
     if wait_s is not None:
-        await await_topics(cluster, wait_s)
+        await await_topics(cluster, wait_s, tell)
         outcome = {cluster.names.of(topic): "exists" for topic in TOPICS}
     else:
         outcome = await ensure_topics(cluster, replication)
