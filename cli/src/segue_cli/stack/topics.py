@@ -161,8 +161,8 @@ async def await_topics(cluster: KafkaCluster, within_s: float, tell: Callable[[s
     from chassis.runtime.retry import retry
 
     lasting = f"trying for {min(within_s, REFUSED_LIMIT_S):.0f} s"
-    may_pass = "as brokers that are just starting may not know their users yet"
-    limit = RefusalLimit(lambda refusal: tell(f"{refusal}; {lasting}, {may_pass}"), Refusal)
+    reason = "as brokers that are just starting may not know their users yet"
+    limit = RefusalLimit(lambda refusal: tell(f"{refusal}; {lasting}, {reason}"), Refusal)
 
     async def found() -> None:
         missing, hidden = sorted_out(cluster.names, await topics_there(cluster, LIMIT_S))
