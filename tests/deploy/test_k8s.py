@@ -14,7 +14,9 @@ from tests.deploy.manifests import K8S, OVERLAYS, ROOT, containers, one, overlay
 
 import generate
 import validate
+from adapter_kit.artifacts.collector import COLLECTIONS_AT_ONCE, CONCURRENCY, MAX_BYTES
 from contracts.access import grants
+from contracts.providers.registry import PROVIDERS
 from contracts.topics import PARTITIONS, SERVICES, TOPICS, TopicNames
 from segue_cli.stack.environment import PROVIDER_SETTINGS
 from segue_cli.stack.migrations import SCHEMAS
@@ -56,6 +58,24 @@ def test_a_planted_error_is_found(name: str) -> None:
         at = at[step]
     at |= change
     assert list(validate.faults(manifest))
+
+
+def test_in_production_each_record_has_three_copies() -> None:
+    (job,) = [each for each in validate.rendered(K8S / "base") if each["kind"] == "Job"]
+    (task,) = [each for each in containers(job["spec"]["template"]) if each["name"] == "topics"]
+    assert task["args"] == ["topics", "--create", "--replication", "3"]
+    made = [each["spec"] for each in overlay("production") if each["kind"] == "KafkaTopic"]
+    assert len(made) == len(TOPICS)
+    assert {(spec["replicas"], spec["config"]["min.insync.replicas"]) for spec in made} == {(3, "2")}
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_the_outputs_that_an_adapter_fetches_at_a_time_do_not_evict_its_pod(name: str) -> None:
+    for provider in PROVIDERS.values():
+        volumes = one(name, "Deployment", provider.service)["spec"]["template"]["spec"]["volumes"]
+        (limit,) = [each["emptyDir"]["sizeLimit"] for each in volumes if each["name"] == "tmp"]
+        assert limit.endswith("Gi")
+        assert int(limit.removesuffix("Gi")) * 2**30 > COLLECTIONS_AT_ONCE * CONCURRENCY * MAX_BYTES
 
 
 def test_what_is_generated_is_fresh() -> None:

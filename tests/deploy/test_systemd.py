@@ -26,6 +26,10 @@ def test_setup_is_started_again_after_an_outage() -> None:
     assert float(setup["RestartSec"][0]) > 0
 
 
+def test_setup_asks_for_three_copies_of_each_record() -> None:
+    assert settings(SETUP)["ExecStart"][0].endswith("/segue topics --create --replication 3")
+
+
 def test_a_failed_setup_neither_prevents_nor_stops_a_service() -> None:
     service = settings(SERVICE)
     assert SETUP.name in service["Wants"][0].split()

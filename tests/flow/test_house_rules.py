@@ -60,6 +60,7 @@ SLEEPS = {
 SLEEPS_OF_TESTS = {
     "tests/chassis/toy.py": "the delay that the toy is asked for",
     "tests/chaos/test_proxy.py": "the pace of a client",
+    "tests/cli/commands/test_dlq.py": "the pace of a slow broker",
     "tests/cli/demo/test_demo.py": "a moment at which to interrupt it",
     "tests/cli/stack/test_starting.py": "a period without output",
     "tests/e2e/test_crashes.py": "the length of the outage",

@@ -19,7 +19,8 @@ from tests.patience import patient
 
 from chassis.delivery.tail import Tail
 from chassis.errors import EXIT_SETTINGS, CannotStart
-from chassis.kafka.topics import create_topics, describe, require_topics
+from chassis.kafka import refusals
+from chassis.kafka.topics import create_topics, describe, min_in_sync, require_topics
 from chassis.settings.kafka.cluster import KafkaCluster
 from contracts.access import TOPIC_MAKER, Grant, grants
 from contracts.ids import JobId
@@ -149,13 +150,45 @@ def wrong(kafka: Secured, other: Authority) -> dict[str, tuple[dict[str, str], s
     }
 
 
-async def test_what_the_brokers_refuse_is_said_at_once(kafka: Secured, tmp_path: Path) -> None:
+async def test_what_the_brokers_refuse_is_told_with_the_setting_to_correct(
+    kafka: Secured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(refusals, "REFUSED_LIMIT_S", 0.0)
     for mistake, (env, told) in wrong(kafka, Authority(tmp_path, "other")).items():
         with pytest.raises(CannotStart) as raised:
             async with asyncio.timeout(patient(20)):
                 await require_topics(cluster_of(env), reads=[REQUESTS])
         assert str(raised.value).startswith(told), mistake
         assert "hunter2" not in str(raised.value)
+
+
+async def test_a_wait_for_topics_ends_if_the_login_is_refused_for_long(
+    kafka: Secured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(refusals, "REFUSED_LIMIT_S", 2.0)
+    refused, told = cluster_of(kafka.login("toy", KAFKA_SASL_PASSWORD="hunter2")), list[str]()
+    with pytest.raises(BrokerAway) as raised:
+        async with asyncio.timeout(patient(60)):
+            await await_topics(refused, 600, told.append)
+    assert raised.value.exit_code == EXIT_SETTINGS
+    why = f"KAFKA_SASL_PASSWORD: {kafka.sasl}: it refuses the login of User:toy with SCRAM-SHA-512: correct "
+    assert str(raised.value).startswith(why)
+    assert told == [f"{raised.value}; trying for 2 s, as brokers that are just starting may not know their users yet"]
+
+
+async def test_a_user_that_the_brokers_learn_of_meanwhile_is_waited_for(kafka: Secured) -> None:
+    refused = asyncio.Event()
+
+    def tell(_: str) -> None:
+        refused.set()
+
+    late = cluster_of(kafka.login("segue-late"))
+    async with asyncio.timeout(patient(60)), asyncio.TaskGroup() as tasks:
+        tasks.create_task(await_topics(late, 600, tell))
+        tasks.create_task(require_topics(late, reads=[REQUESTS], writes=[JOBS]))
+        await refused.wait()
+        await kafka.add_user("segue-late")
+        await kafka.grant("segue-late", TOYS)
 
 
 async def test_without_a_check_of_the_host_any_name_of_a_broker_is_accepted(kafka: Secured) -> None:
@@ -197,7 +230,10 @@ async def test_the_doctor_and_segue_topics_use_the_login(kafka: Secured, monkeyp
     )
     assert topics.verdict == "warn"
     assert "User:segue-log-sink may not see segue.commands.fal" in topics.found
-    await await_topics(cluster_of(login), 0)
+    assert await min_in_sync(cluster_of(login), [JOBS.name]) == {}, "it may not see the configuration"
+    told: list[str] = []
+    await await_topics(cluster_of(login), 0, told.append)
+    assert not told
     (refused,) = await checks.broker(login | {"KAFKA_SASL_PASSWORD": "hunter2"})
     assert refused.verdict == "fail"
     assert "it refuses the login of User:segue-log-sink" in refused.found
@@ -205,7 +241,7 @@ async def test_the_doctor_and_segue_topics_use_the_login(kafka: Secured, monkeyp
     assert incomplete.found.startswith("KAFKA_SASL_USERNAME: has to be set")
     await kafka.add_user("nobody-in-particular")
     with pytest.raises(BrokerAway, match="User:nobody-in-particular may not see any topic"):
-        await await_topics(cluster_of(kafka.login("nobody-in-particular")), 0)
+        await await_topics(cluster_of(kafka.login("nobody-in-particular")), 0, told.append)
 
 
 async def ended(service: str, env: Mapping[str, str], folder: Path) -> tuple[int, list[str]]:
@@ -219,19 +255,31 @@ async def ended(service: str, env: Mapping[str, str], folder: Path) -> tuple[int
             return await running.wait(), lines
 
 
-@pytest.mark.parametrize("denied", ["topic", "group"])
-async def test_a_service_that_is_denied_a_topic_or_its_group_ends_in_one_line(
-    kafka: Secured, database_url: str, tmp_path: Path, denied: str
+async def test_a_topic_that_is_denied_for_long_prevents_the_start(
+    kafka: Secured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    user, own = f"lacks-a-{denied}", grants(TopicNames())["orchestrator"]
-    lacking = next(each for each in own if each.name == (JOBS.name if denied == "topic" else "orchestrator"))
+    monkeypatch.setattr(refusals, "REFUSED_LIMIT_S", 0.0)
+    await kafka.add_user("lacks-a-topic")
+    await kafka.grant("lacks-a-topic", [each for each in TOYS if each.name != JOBS.name])
+    with pytest.raises(CannotStart) as raised:
+        await require_topics(cluster_of(kafka.login("lacks-a-topic")), reads=[REQUESTS], writes=[JOBS])
+    assert str(raised.value) == (
+        f"KAFKA_SASL_USERNAME: the cluster denies User:lacks-a-topic Write on topic {JOBS.name};"
+        " `segue topics --acls` prints what to grant"
+    )
+
+
+async def test_a_service_that_is_denied_its_group_ends_in_one_line(
+    kafka: Secured, database_url: str, tmp_path: Path
+) -> None:
+    user, own = "lacks-a-group", grants(TopicNames())["orchestrator"]
+    lacking = next(each for each in own if each.name == "orchestrator")
     await kafka.add_user(user)
     await kafka.grant(user, [each for each in own if each != lacking])
     code, lines = await ended("orchestrator", kafka.login(user, DATABASE_URL=database_url), tmp_path)
     assert code == EXIT_SETTINGS, lines
-    operation = "Write" if denied == "topic" else "Read"
     told = (
-        f"orchestrator cannot start: KAFKA_SASL_USERNAME: the cluster denies User:{user} {operation} on {denied}"
+        f"orchestrator cannot start: KAFKA_SASL_USERNAME: the cluster denies User:{user} Read on group"
         f" {lacking.name}; `segue topics --acls` prints what to grant"
     )
     assert lines[-1] == told

@@ -18,10 +18,11 @@ from tests.patience import patient
 
 from chassis.kafka import topic_watch
 from chassis.kafka.topic_watch import TopicWatch
-from chassis.kafka.topics import admin, create_topics
+from chassis.kafka.topics import admin, create_topics, describe, min_in_sync
 from chassis.settings.kafka.cluster import KafkaCluster
 from contracts.messages.requests import CancelRequested
-from contracts.topics import JOBS, PARTITIONS, REQUESTS, Topic
+from contracts.topics import JOBS, PARTITIONS, REQUESTS, TOPICS, Topic, TopicNames
+from segue_cli.stack.topics import NotYet, ensure_topics
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(180)]
 
@@ -215,3 +216,15 @@ async def test_messages_for_a_missing_topic_stay_in_the_outbox_and_do_not_delay_
 async def published(made: Toy, topic: Topic) -> bool:
     """Whether the outbox contains no message for the topic."""
     return not await made.pool.fetchval("SELECT count(*) FROM outbox WHERE topic = $1", topic.name)
+
+
+async def test_no_topic_is_created_with_fewer_copies_than_asked_for(servers: str) -> None:
+    sparse = KafkaCluster(servers, names=TopicNames("sparse."))
+    with pytest.raises(NotYet, match="has 1 broker up, too few for 3 copies of each topic, and no topic was created: "):
+        await ensure_topics(sparse, 3)
+    assert await describe(sparse, TOPICS) == {}
+    assert (await ensure_topics(KafkaCluster(servers), 3)).keys() == {topic.name for topic in TOPICS}
+
+
+async def test_how_many_brokers_confirm_a_record_is_known(servers: str) -> None:
+    assert await min_in_sync(KafkaCluster(servers), [REQUESTS.name, JOBS.name]) == {REQUESTS.name: 1, JOBS.name: 1}

@@ -77,7 +77,12 @@ def topics(
         bool | None, typer.Option("--create/--no-create", help="Default: if KAFKA_BOOTSTRAP_SERVERS is set.")
     ] = None,
     replication: Annotated[
-        int | None, typer.Option(min=1, help="Copies of each record; default: one a broker, at most three.")
+        int | None,
+        typer.Option(
+            min=1,
+            help="Copies of each record, 3 in production; no topic is made with fewer. Default: one for each broker"
+            " that is up, at most three.",
+        ),
     ] = None,
     wait: Annotated[
         float | None, typer.Option(min=0, help="Create none, and wait that many seconds until they exist.")

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import pytest
+import typer
 from aiokafka import AIOKafkaProducer
 from tests.chassis.delivery.test_dead_letters import record
 from tests.chassis.toy import read, request
+from tests.patience import patient
 
 from chassis.delivery.dead_letters import DeadLetter, to_record
 from chassis.delivery.handling import REPLAYED
+from chassis.kafka.broker import publish
 from contracts.topics import DEAD_LETTERS, REQUESTS
+from segue_cli.commands import dlq, replay
 
 GONE = "127.0.0.1:9"
 
@@ -116,3 +123,73 @@ def test_without_a_broker_it_ends_in_one_line(shell: Any) -> None:
     assert gone.returncode == 78
     assert len(gone.stdout.splitlines()) == 1
     assert "KAFKA_BOOTSTRAP_SERVERS" in gone.stdout
+
+
+async def test_the_records_of_a_job_keep_their_order_among_those_of_many(shell: Any, embedded_kafka: str) -> None:
+    """More jobs than are published at a time, each with several records."""
+    jobs, each = 2 * replay.AT_ONCE, 3
+    letters = [
+        replace(dead(n, "Faulty"), record=replace(dead(n, "").record, offset=jobs * turn + n, timestamp=turn + 1))
+        for turn in range(each)
+        for n in range(jobs)
+    ]
+    await bury(embedded_kafka, *letters)
+    done = shell.run("dlq", "replay", "--all", "--yes", env={"KAFKA_BOOTSTRAP_SERVERS": embedded_kafka})
+    assert done.stdout.splitlines()[-1] == f"{jobs * each} of {jobs * each} are published."
+    order: dict[bytes, list[bytes]] = {}
+    for found in await read(embedded_kafka, REQUESTS.name, jobs * each):
+        order.setdefault(found.key or b"", []).append(dict(found.headers)[REPLAYED])
+    assert len(order) == jobs
+    assert {tuple(turns) for turns in order.values()} == {(b"1", b"2", b"3")}
+
+
+SENT = 6
+"""Records that are published, one after the other, in more time than there may be without progress."""
+
+
+def replay_all(
+    servers: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], before: Callable[[int], Any]
+) -> tuple[int, list[str], str]:
+    """Replay letters of one job, where `before(n)` is awaited before record n; the exit status and what is printed."""
+    only = dead(1, "Faulty").record
+    asyncio.run(
+        bury(servers, *(DeadLetter(replace(only, offset=n, timestamp=n + 1), "Faulty", 3) for n in range(SENT)))
+    )
+    count = 0
+
+    async def slowly(*arguments: Any) -> Any:
+        nonlocal count
+        count += 1
+        await before(count)
+        return await publish(*arguments)
+
+    monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", servers)
+    monkeypatch.setattr(replay, "publish", slowly)
+    monkeypatch.setattr(dlq, "LIMIT_S", patient(2))
+    with pytest.raises(typer.Exit) as ended:
+        dlq.replay(every=True, yes=True)
+    printed = capsys.readouterr()
+    return ended.value.exit_code, printed.out.splitlines(), printed.err
+
+
+def test_a_replay_may_take_as_long_as_it_needs(
+    embedded_kafka: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def half(_: int) -> None:
+        await asyncio.sleep(dlq.LIMIT_S / 2)
+
+    code, lines, _ = replay_all(embedded_kafka, monkeypatch, capsys, half)
+    assert (code, lines[-1]) == (0, f"{SENT} of {SENT} are published.")
+
+
+def test_a_replay_that_no_longer_progresses_says_what_is_published(
+    embedded_kafka: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def stuck(n: int) -> None:
+        if n == 4:
+            await asyncio.Event().wait()
+
+    code, lines, said = replay_all(embedded_kafka, monkeypatch, capsys, stuck)
+    assert (code, lines[-1]) == (1, f"3 of {SENT} are published.")
+    assert said.startswith(f"KAFKA_BOOTSTRAP_SERVERS: {embedded_kafka} did not answer (")
+    assert said.endswith("; repeat the command then: to publish a record twice is harmless\n")

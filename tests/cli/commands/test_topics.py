@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from chassis.kafka.metadata import TopicState
 from contracts.access import grants
 from contracts.topics import PARTITIONS, REQUESTS, TOPICS, TopicNames
 from segue_cli.local.kafka import cluster
+from segue_cli.stack.topics import too_few_copies
 
 
 def test_the_map_is_printed_whole(shell: Any) -> None:
@@ -87,3 +89,33 @@ def test_waiting_for_topics_creates_none(shell: Any) -> None:
 def test_waiting_ends_when_all_topics_exist(shell: Any, embedded_kafka: str) -> None:
     done = shell.run("topics", "--wait", "60", env={"KAFKA_BOOTSTRAP_SERVERS": embedded_kafka})
     assert (done.returncode, done.stdout.count("exists")) == (0, len(TOPICS)), done.stdout
+
+
+def test_topics_with_fewer_copies_than_asked_for_are_named(shell: Any, embedded_kafka: str) -> None:
+    done = shell.run("topics", "--replication", "3", env={"KAFKA_BOOTSTRAP_SERVERS": embedded_kafka})
+    assert done.returncode == 0, "they are not changed"
+    assert done.stdout.count("exists, 1 copy") == len(TOPICS)
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("fewer than 3 copies: ")]
+    assert all(f"{topic.name} (1)" in line for topic in TOPICS)
+    assert "docs/operations/kafka.md says how to add copies with kafka-reassign-partitions.sh" in line
+
+
+def test_as_many_copies_as_brokers_are_enough_if_nothing_else_is_asked_for(shell: Any, embedded_kafka: str) -> None:
+    done = shell.run("topics", env={"KAFKA_BOOTSTRAP_SERVERS": embedded_kafka})
+    assert (done.returncode, "copies: " in done.stdout) == (0, False), done.stdout
+
+
+def test_topics_with_copies_on_all_of_three_brokers_are_enough(shell: Any) -> None:
+    with cluster({topic.name: PARTITIONS for topic in TOPICS}, brokers=3, port=0) as servers:
+        done = shell.run("topics", "--wait", "60", "--replication", "3", env={"KAFKA_BOOTSTRAP_SERVERS": servers})
+    assert done.stdout.count("exists, 3 copies") == len(TOPICS)
+    assert "fewer than" not in done.stdout
+
+
+def test_only_known_copies_are_too_few() -> None:
+    numbers = frozenset(range(PARTITIONS))
+    there = {name: TopicState("id", numbers, None, n) for name, n in (("b", 2), ("a", 1), ("c", 3), ("unknown", 0))}
+    few = too_few_copies(there, 3)
+    assert few is not None
+    assert few.startswith("fewer than 3 copies: a (1), b (2): ")
+    assert too_few_copies(there, 1) is None

@@ -134,15 +134,18 @@ def _may_run(headers: tuple[tuple[str, bytes], ...], value: bytes) -> bool:
     return not isinstance(found, Envelope) or isinstance(found.message, RunAttempt)
 
 
-async def read_letters(cluster: KafkaCluster, wanted: Callable[[Letter], bool]) -> tuple[list[Letter], list[str]]:
+async def read_letters(
+    cluster: KafkaCluster, wanted: Callable[[Letter], bool], tell: Callable[[int], None]
+) -> tuple[list[Letter], list[str]]:
     """The wanted ones of all letters that the topic holds now, oldest first, and the places of what is none.
 
-    Raises KafkaError.
+    `tell` is called with how many records have been read, each time that some are. Raises KafkaError.
     """
     read_past_unreadable()
     name = cluster.names.of(DEAD_LETTERS)
     letters: list[Letter] = []
     others: list[str] = []
+    read = 0
     consumer = AIOKafkaConsumer(
         name, auto_offset_reset="earliest", enable_auto_commit=False, **cluster.client_options()
     )
@@ -151,6 +154,8 @@ async def read_letters(cluster: KafkaCluster, wanted: Callable[[Letter], bool]) 
         ends = await consumer.end_offsets(consumer.assignment())
         while any([await consumer.position(place) < end for place, end in ends.items()]):
             for place, records in (await consumer.getmany(timeout_ms=500, max_records=_BATCH)).items():
+                read += len(records)
+                tell(read)
                 for record in records:
                     if record.offset >= ends[place]:
                         continue

@@ -1,7 +1,8 @@
 """Why no broker of a cluster takes this client: found by one more connection to each of its addresses.
 
 aiokafka reports every failed bootstrap with the same error, whether nothing listens, a certificate is not trusted or a
-login is refused. The first of these may end by itself. The others do not, and are errors of settings.
+login is refused. The first of these may end by itself. The others are errors of settings, except that brokers which are
+just starting may not know a user yet.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from aiokafka.errors import (
 from aiokafka.protocol.metadata import MetadataRequest
 
 from chassis.errors import CannotStart
+from chassis.kafka.refusals import NotPermitted
 from chassis.settings.kafka.cluster import KafkaCluster
 
 _LIMIT_S: Final = 3.0
@@ -46,6 +48,8 @@ class Fault:
     """The setting to correct."""
     refused: bool = False
     """The broker, or the check of its certificate, refused the connection: it does not help to try again."""
+    login: bool = False
+    """It is the login that was refused, which the broker may know later."""
 
     def __str__(self) -> str:
         return f"{self.server}: {self.what}"
@@ -58,6 +62,10 @@ class Refused(CannotStart):
         super().__init__(f"{fault.setting}: {fault}")
 
 
+class LoginRefused(Refused, NotPermitted):
+    """The brokers refuse the login."""
+
+
 async def diagnose(cluster: KafkaCluster) -> str:
     """A message on each address of the cluster, for when none of them answers."""
     return "; ".join(map(str, await _faults(cluster)))
@@ -68,7 +76,7 @@ async def refusal(cluster: KafkaCluster) -> Refused | None:
     faults = await _faults(cluster)
     if any(fault.what == _ANSWERS for fault in faults):
         return None
-    return next((Refused(fault) for fault in faults if fault.refused), None)
+    return next((LoginRefused(fault) if fault.login else Refused(fault) for fault in faults if fault.refused), None)
 
 
 async def _faults(cluster: KafkaCluster) -> list[Fault]:
@@ -139,7 +147,7 @@ def _login_fault(cluster: KafkaCluster, server: str, cause: BaseException) -> Fa
             f"it refuses the login of {cluster.principal} with {login.mechanism}: correct KAFKA_SASL_USERNAME or"
             " KAFKA_SASL_PASSWORD, or create that user on the cluster"
         )
-        return Fault(server, what, "KAFKA_SASL_PASSWORD", refused=True)
+        return Fault(server, what, "KAFKA_SASL_PASSWORD", refused=True, login=True)
     return None
 
 

@@ -1,4 +1,4 @@
-"""The cluster's metadata of topics: their ids and partitions.
+"""The cluster's metadata of topics: their ids, partitions and copies.
 
 aiokafka 0.14 uses Metadata requests up to version 5. The id of a topic, which distinguishes it from an earlier one of
 the same name, needs version 10: https://cwiki.apache.org/confluence/display/KAFKA/KIP-516%3A+Topic+Identifiers
@@ -50,6 +50,9 @@ class TopicState:
     partitions: frozenset[int]
     allowed: frozenset[str] | None = None
     """What this client may do with it, of OPERATIONS; None if the cluster does not tell."""
+    copies: int = 0
+    """How many brokers store its records, of the partition with the fewest, whether they are up or not; 0 if unknown.
+    """
 
 
 def never_create_topics() -> None:
@@ -65,7 +68,7 @@ async def describe_topics(client: AIOKafkaClient, names: Iterable[str]) -> Mappi
     """Those of the topics that exist, by name. Sends one request, to any broker. Raises KafkaError.
 
     A topic that this client may not see counts as one without partitions, with which nothing is allowed. A cluster
-    before Kafka 2.8 has no topic ids; they are empty then.
+    before Kafka 2.8 has no topic ids; they are empty then, and the copies are unknown.
     """
     node = client.get_random_node()
     if node is None:
@@ -81,7 +84,8 @@ async def describe_topics(client: AIOKafkaClient, names: Iterable[str]) -> Mappi
         error = for_code(code)
         if error is NoError:
             numbers = frozenset(number for _, number, *_ in partitions)
-            found[name] = TopicState(str(topic_id), numbers, _allowed(bits))
+            copies = min((len(replicas) for _, _, _, _, replicas, *_ in partitions), default=0)
+            found[name] = TopicState(str(topic_id), numbers, _allowed(bits), copies)
         elif error is TopicAuthorizationFailedError:
             found[name] = TopicState("", frozenset(), frozenset())
         elif error is not UnknownTopicOrPartitionError:

@@ -148,12 +148,7 @@ class PostgresEvent(LogEvent):
         "Nothing after a rollback or during an update. Otherwise, update this service.",
     )
     DUE_ROWS_POSTPONED = ("due rows wait for the database", "warning", "loop error", _DATABASE)
-    GAUGES_NOT_READ = (
-        "the gauges that are read from the database are not up to date",
-        "warning",
-        "error",
-        _DATABASE,
-    )
+    GAUGES_NOT_READ = ("the gauges that are read from the database are not up to date", "warning", "error", _DATABASE)
     RETENTION_POSTPONED = ("retention waits for the database", "warning", "error", _DATABASE)
     RETENTION_DELETED = ("expired data deleted", "info", "deleted")
     RETENTION_TASK_FAILED = ("a retention task failed", "error", "task", _BUG + " The task is run again in an hour.")
@@ -183,6 +178,12 @@ class KafkaEvent(LogEvent):
         "error",
         "group reason",
         "Do what `reason` says: correct the login or the certificate, or grant what `segue topics --acls` prints.",
+    )
+    REFUSED_AT_START = (
+        "Kafka refuses the login, or denies a topic; the start goes on for a minute",
+        "warning",
+        "reason",
+        "Nothing if the brokers are just starting. Otherwise do what `reason` says: the service ends within a minute.",
     )
     PUBLISHING_DENIED = (
         "Kafka denies this service a topic that it publishes to",

@@ -36,9 +36,9 @@ async def retry(
     """Call `work` until it raises none of `errors`; returns its result.
 
     Each pause is `pause_s` seconds. With `longest_pause_s`, each is twice as long as the one before, up to that. With
-    `random_pauses`, these are upper bounds. `sleep` waits for a pause; an error that it raises ends the retries.
-    `on_error` is called with each error before the pause. Raises the last error after `tries` calls, or once
-    `within_s` seconds have passed since the first call, and every other error at once.
+    `random_pauses`, these are upper bounds. `sleep` waits for a pause, and `on_error` is called with each error before
+    it; an error that one of them raises ends the retries. Raises the last error after `tries` calls, or once `within_s`
+    seconds have passed since the first call, and every other error at once.
     """
     wait = wait_random_exponential if random_pauses else wait_exponential
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections import Counter
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Annotated, Final, NoReturn, TypeVar
 
 import typer
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 LIMIT_S: Final = 60.0
+"""Seconds without any progress after which a command is given up; the whole may take as long as it needs."""
 FAILED: Final = 1
 NOT_CONFIRMED: Final = 2
 _SERVERS: Final = "KAFKA_BOOTSTRAP_SERVERS"
@@ -121,11 +122,36 @@ def replay(
     if not yes and not typer.confirm("Is the cause corrected?"):
         print("Nothing was published.")
         raise typer.Exit(NOT_CONFIRMED)
-    left = _run(_published(cluster, chosen, runs=runs), cluster)
-    for letter, why in left:
+    raise typer.Exit(_publish(cluster, chosen, runs=runs))
+
+
+def _publish(cluster: KafkaCluster, chosen: Sequence[Letter], *, runs: bool) -> int:
+    """Publish the records of letters, and say of each that is not published why; returns the exit status."""
+    from segue_cli.commands.replay import Replay
+    from segue_cli.views.console import console
+
+    with console(stderr=True).status("Publishing …") as status:
+        replay = Replay(cluster, runs=runs)
+
+        async def publish(step: Callable[[], None]) -> None:
+            def told() -> None:
+                step()
+                status.update(f"Publishing … {replay.published:,} of {len(chosen):,}")
+
+            await replay.publish(chosen, told)
+
+        try:
+            _run(publish, cluster)
+            broken_off = None
+        except CannotReach as error:
+            broken_off = error
+    order = {letter.id: n for n, letter in enumerate(chosen)}
+    for letter, why in sorted(replay.left, key=lambda each: order[each[0].id]):
         print(f"{letter.id}: not published: {why}")
-    print(f"{len(chosen) - len(left)} of {len(chosen)} are published.")
-    raise typer.Exit(FAILED if left else 0)
+    print(f"{replay.published} of {len(chosen)} are published.")
+    if broken_off is not None:
+        print(f"{broken_off}; repeat the command then: to publish a record twice is harmless", file=sys.stderr)
+    return FAILED if broken_off is not None or replay.left else 0
 
 
 def _wanted(service: str | None, topic: str | None, error: str | None, job: str | None) -> Callable[[Letter], bool]:
@@ -149,53 +175,42 @@ def _chosen(cluster: KafkaCluster, places: Sequence[str]) -> list[Letter]:
 
 def _read(cluster: KafkaCluster, wanted: Callable[[Letter], bool]) -> tuple[list[Letter], list[str]]:
     from chassis.delivery.letters import read_letters
+    from segue_cli.views.console import console
 
-    return _run(read_letters(cluster, wanted), cluster)
+    with console(stderr=True).status("Reading the dead letters …") as status:
 
+        async def read(step: Callable[[], None]) -> tuple[list[Letter], list[str]]:
+            def told(count: int) -> None:
+                step()
+                status.update(f"Reading the dead letters … {count:,}")
 
-async def _published(cluster: KafkaCluster, letters: Sequence[Letter], *, runs: bool) -> list[tuple[Letter, str]]:
-    """Publish the letters' records; returns those that cannot be published, and why."""
-    from aiokafka.errors import KafkaError
+            return await read_letters(cluster, wanted, told)
 
-    from chassis.delivery.letters import replayed
-    from chassis.errors import in_one_line
-    from chassis.kafka.broker import make_broker, publish
-
-    left: list[tuple[Letter, str]] = []
-    broker = make_broker(cluster, "dlq")
-    await broker.connect()
-    try:
-        for letter in letters:
-            record = replayed(letter, cluster.names, runs=runs)
-            if isinstance(record, str):
-                left.append((letter, record))
-                continue
-            try:
-                # One after the other, so that the records of a job keep their order also where one fails.
-                await (await publish(broker, record))
-            except KafkaError as error:
-                left.append((letter, in_one_line(error)))
-    finally:
-        await broker.stop()
-    return left
+        try:
+            return _run(read, cluster)
+        except CannotReach as error:
+            _refuse(str(error))
 
 
-def _run(work: Coroutine[Any, Any, T], cluster: KafkaCluster) -> T:
+def _run(work: Callable[[Callable[[], None]], Awaitable[T]], cluster: KafkaCluster) -> T:
+    """The result of work that calls its argument with each step. Raises CannotReach after `LIMIT_S` without one."""
     from aiokafka.errors import KafkaError
 
     from chassis.kafka.diagnosis import diagnose
 
     async def limited() -> T:
         try:
-            async with asyncio.timeout(LIMIT_S):
-                return await work
+            async with asyncio.timeout(LIMIT_S) as limit:
+
+                def step() -> None:
+                    if not limit.expired():
+                        limit.reschedule(asyncio.get_running_loop().time() + LIMIT_S)
+
+                return await work(step)
         except (KafkaError, OSError, TimeoutError) as error:
             raise CannotReach(f"{_SERVERS}: {cluster} did not answer ({await diagnose(cluster)})") from error
 
-    try:
-        return asyncio.run(limited())
-    except CannotReach as error:
-        _refuse(str(error))
+    return asyncio.run(limited())
 
 
 def _cluster(env_file: Path | None) -> KafkaCluster:

@@ -13,8 +13,10 @@ from uuid import uuid4
 from chassis.artifacts import STORE_ERRORS, ArtifactStore
 from chassis.errors import CannotStart, cannot_use
 from chassis.http.egress import EgressPolicy, tls_context
+from chassis.kafka.metadata import TopicState
 from chassis.kafka.topic_watch import too_few
 from chassis.settings.header_values import credential_faults
+from chassis.settings.kafka.cluster import KafkaCluster
 from chassis.settings.kafka.settings import KafkaSettings
 from chassis.settings.providers import enabled_providers, first_provider
 from chassis.settings.service import settings_of
@@ -22,6 +24,7 @@ from contracts.catalogue import CatalogueError, default_catalogue_path, load_cat
 from contracts.topics import TOPICS
 from orchestrator.policy_file import PolicyError, load_policies
 from segue_cli.doctor.advice import Finding, fal_key, left_out, probed, replicate_token
+from segue_cli.doctor.copies import copies
 from segue_cli.doctor.database import database
 from segue_cli.doctor.egress import output_hosts
 from segue_cli.doctor.running import running_services
@@ -136,7 +139,7 @@ async def music_provider(env: Settings) -> list[Finding]:
 
 
 async def broker(env: Settings) -> list[Finding]:
-    """Check that a broker answers, takes the login, and has the topics."""
+    """Check that a broker answers, takes the login, and has the topics with enough copies."""
     servers = env.get("KAFKA_BOOTSTRAP_SERVERS")
     if not servers:
         todo = "`segue run` needs it; `segue up` brings an embedded one."
@@ -144,23 +147,26 @@ async def broker(env: Settings) -> list[Finding]:
     try:
         cluster = cluster_of(env)
         there = await topics_there(cluster, LIMIT_S)
+        safe = await copies(cluster, there, LIMIT_S)
     except BrokerAway as error:
         todo = "Start the broker, or correct the setting: docs/settings.md tells what each is."
         return [Finding("broker", "fail", str(error), todo)]
-    found = [
-        Finding("broker", "ok", str(cluster)),
-        *(Finding("broker", "warn", note) for note in settings_of(KafkaSettings, env).kafka_notes),
-    ]
+    notes = [Finding("broker", "warn", note) for note in settings_of(KafkaSettings, env).kafka_notes]
+    return [Finding("broker", "ok", str(cluster)), *notes, _topics(cluster, there), *safe]
+
+
+def _topics(cluster: KafkaCluster, there: Mapping[str, TopicState]) -> Finding:
     missing, hidden = sorted_out(cluster.names, there)
     if missing:
-        return [*found, Finding("topics", "fail", f"missing: {', '.join(missing)}", "Create them: segue topics")]
+        todo = "Create them: segue topics --replication 3, or fewer if the cluster has fewer brokers."
+        return Finding("topics", "fail", f"missing: {', '.join(missing)}", todo)
     if few := too_few(there, there, cluster.names.partitions):
-        return [*found, Finding("topics", "fail", "; ".join(few.values()), "Add partitions to all topics alike.")]
+        return Finding("topics", "fail", "; ".join(few.values()), "Add partitions to all topics alike.")
     if hidden:
         what = f"{len(TOPICS) - len(hidden)} are there; {cluster.principal} may not see {', '.join(hidden)}"
         todo = "Nothing if one service has this login; `segue topics --acls` prints what each needs."
-        return [*found, Finding("topics", "warn", what, todo)]
-    return [*found, Finding("topics", "ok", f"all {len(TOPICS)} are there")]
+        return Finding("topics", "warn", what, todo)
+    return Finding("topics", "ok", f"all {len(TOPICS)} are there")
 
 
 async def catalogue(env: Settings) -> list[Finding]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Mapping
-from typing import TYPE_CHECKING, ClassVar, Final
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Final, TypeVar
 
 from chassis.errors import EXIT_SETTINGS, EXIT_TEMPORARY
 from contracts.access import acl_commands
@@ -16,8 +17,11 @@ if TYPE_CHECKING:
     from chassis.kafka.metadata import TopicState
     from chassis.settings.kafka.cluster import KafkaCluster
 
+T = TypeVar("T")
 LIMIT_S: Final = 10.0
-_MOST_REPLICAS: Final = 3
+COPIES: Final = 3
+"""Copies of each record on a cluster with as many brokers: two disks may be lost."""
+ADD_COPIES: Final = "docs/operations/kafka.md says how to add copies with kafka-reassign-partitions.sh"
 _NOWHERE: Final = "127.0.0.1:9092"
 """In the place of the address of the brokers where it is not needed."""
 
@@ -28,8 +32,12 @@ class BrokerAway(Exception):
     exit_code: ClassVar[int] = EXIT_SETTINGS
 
 
+class Refusal(BrokerAway):
+    """The brokers refuse this client, or let it see no topic."""
+
+
 class NotYet(BrokerAway):
-    """No broker answered, or the topics that are waited for are not there yet."""
+    """No broker answered, too few are up, or the topics that are waited for are not there yet."""
 
     exit_code = EXIT_TEMPORARY
 
@@ -66,23 +74,24 @@ def map_table(names: TopicNames, outcome: Mapping[str, str] | None = None) -> Ta
 async def ensure_topics(cluster: KafkaCluster, replication: int | None = None) -> dict[str, str]:
     """Create missing topics; returns "exists" or "created" by the topic's name on the cluster. Raises BrokerAway.
 
-    `replication` None: as many replicas as there are brokers, at most three.
+    `replication` None: as many copies as there are brokers up, at most three. Otherwise raises NotYet, and creates
+    nothing, if the cluster has fewer brokers.
     """
-    from aiokafka.errors import KafkaError
+    from chassis.kafka.topics import brokers_up, create_topics
 
-    from chassis.errors import CannotStart
-    from chassis.kafka.topics import admin, create_topics
+    async def made() -> tuple[int, dict[str, str]]:
+        brokers = await brokers_up(cluster)
+        return brokers, await create_topics(cluster, TOPICS, replication or min(brokers, COPIES))
 
-    try:
-        async with asyncio.timeout(LIMIT_S):
-            async with admin(cluster) as client:
-                brokers = len((await client.describe_cluster())["brokers"])
-            outcome = await create_topics(cluster, TOPICS, replication or min(brokers, _MOST_REPLICAS))
-    except CannotStart as error:
-        raise BrokerAway(str(error)) from error
-    except (KafkaError, OSError, TimeoutError) as error:
-        raise await _away(cluster, LIMIT_S) from error
-    if refused := {name: what for name, what in outcome.items() if what not in ("exists", "created")}:
+    brokers, outcome = await asked(cluster, LIMIT_S, made)
+    refused = {name: what for name, what in outcome.items() if what not in ("exists", "created")}
+    if replication is not None and "InvalidReplicationFactorError" in refused.values():
+        up = f"{brokers} {'broker' if brokers == 1 else 'brokers'} up"
+        raise NotYet(
+            f"KAFKA_BOOTSTRAP_SERVERS: {cluster} has {up}, too few for {replication} copies of each topic, and no topic"
+            " was created: start the other brokers and repeat, or give a smaller --replication"
+        )
+    if refused:
         said = ", ".join(f"{name}: {what}" for name, what in refused.items())
         raise BrokerAway(f"KAFKA_BOOTSTRAP_SERVERS: {cluster} did not make {said}{_remedy(cluster, refused.values())}")
     return outcome
@@ -96,16 +105,22 @@ def _remedy(cluster: KafkaCluster, errors: Collection[str]) -> str:
 
 async def topics_there(cluster: KafkaCluster, limit_s: float) -> Mapping[str, TopicState]:
     """The topics of the map that the cluster has, by their names on it. Raises BrokerAway."""
+    from chassis.kafka.topics import describe
+
+    return await asked(cluster, limit_s, lambda: describe(cluster, TOPICS))
+
+
+async def asked(cluster: KafkaCluster, limit_s: float, work: Callable[[], Awaitable[T]]) -> T:
+    """The result of questions to the cluster, within `limit_s` seconds. Raises Refusal and NotYet."""
     from aiokafka.errors import KafkaError
 
     from chassis.errors import CannotStart
-    from chassis.kafka.topics import describe
 
     try:
         async with asyncio.timeout(limit_s):
-            return await describe(cluster, TOPICS)
+            return await work()
     except CannotStart as error:
-        raise BrokerAway(str(error)) from error
+        raise Refusal(str(error)) from error
     except (KafkaError, OSError, TimeoutError) as error:
         raise await _away(cluster, limit_s) from error
 
@@ -117,6 +132,18 @@ def sorted_out(names: TopicNames, there: Mapping[str, TopicState]) -> tuple[list
     return [name for name in every if name not in there], hidden
 
 
+def too_few_copies(there: Mapping[str, TopicState], wanted: int) -> str | None:
+    """The topics with fewer copies than `wanted` and what that means, in one line; None if there are none.
+
+    A topic whose copies are unknown counts as one that has them.
+    """
+    few = {name: state.copies for name, state in sorted(there.items()) if 0 < state.copies < wanted}
+    if not few:
+        return None
+    named = ", ".join(f"{name} ({copies})" for name, copies in few.items())
+    return f"fewer than {wanted} copies: {named}: if a broker's disk is lost, jobs may be lost with it"
+
+
 async def _away(cluster: KafkaCluster, within_s: float) -> NotYet:
     from chassis.kafka.diagnosis import diagnose
 
@@ -124,21 +151,27 @@ async def _away(cluster: KafkaCluster, within_s: float) -> NotYet:
     return NotYet(f"KAFKA_BOOTSTRAP_SERVERS: no broker answered at {cluster} within {within_s:.0f} s ({why})")
 
 
-async def await_topics(cluster: KafkaCluster, within_s: float) -> None:
+async def await_topics(cluster: KafkaCluster, within_s: float, tell: Callable[[str], None]) -> None:
     """Wait until every topic of the map that this client may see is on the broker.
 
-    Raises BrokerAway if one is not within that many seconds, or if it may see none.
+    Raises NotYet if one is not within `within_s` seconds, and Refusal if nothing but refusals was heard for 60 s, which
+    `tell` is called with at once, as one line.
     """
+    from chassis.kafka.refusals import REFUSED_LIMIT_S, RefusalLimit
     from chassis.runtime.retry import retry
+
+    lasting = f"trying for {min(within_s, REFUSED_LIMIT_S):.0f} s"
+    reason = "as brokers that are just starting may not know their users yet"
+    limit = RefusalLimit(lambda refusal: tell(f"{refusal}; {lasting}, {reason}"), Refusal)
 
     async def found() -> None:
         missing, hidden = sorted_out(cluster.names, await topics_there(cluster, LIMIT_S))
         if missing:
             raise NotYet(f"KAFKA_BOOTSTRAP_SERVERS: {cluster} lacks {', '.join(missing)}; `segue topics` makes them")
         if len(hidden) == len(TOPICS):
-            raise BrokerAway(f"{cluster.setting}: {cluster.principal} may not see any topic of Segue's at {cluster}")
+            raise Refusal(f"{cluster.setting}: {cluster.principal} may not see any topic of Segue's at {cluster}")
 
-    await retry(found, BrokerAway, pause_s=1.0, within_s=within_s)
+    await retry(found, BrokerAway, pause_s=1.0, within_s=within_s, on_error=limit.note)
 
 
 def topics(*, create: bool | None, replication: int | None, wait_s: float | None, acls: str | None) -> int:
@@ -152,6 +185,10 @@ def topics(*, create: bool | None, replication: int | None, wait_s: float | None
     from segue_cli.views.console import console
 
     out, failed = console(), console(stderr=True)
+
+    def note(line: str) -> None:
+        failed.print(line, style="yellow", markup=False, soft_wrap=True)
+
     environ = given(Path.cwd())
     servers = environ.get("KAFKA_BOOTSTRAP_SERVERS")
     if not servers and (create or wait_s is not None):
@@ -169,24 +206,55 @@ def topics(*, create: bool | None, replication: int | None, wait_s: float | None
         out.print(map_table(cluster.names))
         return 0
     try:
-        outcome = asyncio.run(_on_the_broker(cluster, replication, wait_s))
+        found = asyncio.run(_on_the_broker(cluster, replication, wait_s, note))
     except BrokerAway as error:
         out.print(map_table(cluster.names))
         failed.print(str(error), style="red", markup=False, soft_wrap=True)
         return error.exit_code
-    out.print(map_table(cluster.names, outcome))
+    out.print(map_table(cluster.names, found.outcome))
+    for line in found.notes:
+        note(line)
     return 0
 
 
-async def _on_the_broker(cluster: KafkaCluster, replication: int | None, wait_s: float | None) -> dict[str, str]:
-    """Create the topics, or wait for them; returns what is to be said of each. Raises BrokerAway."""
+@dataclass(frozen=True, slots=True)
+class _Found:
+    outcome: Mapping[str, str]
+    """What is to be said of each topic, by its name on the cluster."""
+    notes: tuple[str, ...]
+    """What is to be said of the copies, each in one line."""
+
+
+async def _on_the_broker(
+    cluster: KafkaCluster, replication: int | None, wait_s: float | None, tell: Callable[[str], None]
+) -> _Found:
+    """Create the topics, or wait for them, and call `tell` with what is refused meanwhile. Raises BrokerAway."""
     from chassis.kafka.topic_watch import too_few
+    from chassis.kafka.topics import brokers_up
 
     if wait_s is not None:
-        await await_topics(cluster, wait_s)
+        await await_topics(cluster, wait_s, tell)
         outcome = {cluster.names.of(topic): "exists" for topic in TOPICS}
     else:
         outcome = await ensure_topics(cluster, replication)
     there = await topics_there(cluster, LIMIT_S)
+    wanted = replication or min(await asked(cluster, LIMIT_S, lambda: brokers_up(cluster)), COPIES)
     _, hidden = sorted_out(cluster.names, there)
-    return outcome | dict.fromkeys(hidden, "not to be seen") | too_few(outcome, there, cluster.names.partitions)
+    told = {name: f"{what}{_copies(there.get(name))}" for name, what in outcome.items()}
+    told |= dict.fromkeys(hidden, "not to be seen") | too_few(outcome, there, cluster.names.partitions)
+    return _Found(told, tuple(_notes(outcome, there, replication, wanted)))
+
+
+def _notes(
+    outcome: Mapping[str, str], there: Mapping[str, TopicState], asked_for: int | None, wanted: int
+) -> Iterator[str]:
+    if few := too_few_copies(there, wanted):
+        yield f"{few}; {ADD_COPIES}"
+    if asked_for is None and wanted < COPIES and "created" in outcome.values():
+        made = "1 copy" if wanted == 1 else f"{wanted} copies"
+        yield f"created with {made} of each record, one for each broker that is up: in production, give --replication 3"
+
+
+def _copies(state: TopicState | None) -> str:
+    copies = 0 if state is None else state.copies
+    return f", {copies} {'copy' if copies == 1 else 'copies'}" if copies else ""
