@@ -146,7 +146,7 @@ async def _accept(
     fingerprint = track_request.fingerprint()
     job_id = job_id_for(TENANT, key.value)
     track_id = track_id_for(job_id)
-    tailed = gateway.tail.known(job_id).job
+    tailed = gateway.tail.known(job_id).job_at(gateway.clocks.now())
     if tailed is not None:
         require_same(fingerprint, tailed.fingerprint)
         if not tailed.never_run:

@@ -110,7 +110,8 @@ class Job:
     @property
     def never_run(self) -> bool:
         """Whether the request expired before anything was sent to a provider; a repeat of the request runs the job."""
-        return self.error_kind == FailureKind.EXPIRED and not self.attempts
+        # The rows of the attempts may arrive after the end of the job, which names them.
+        return self.error_kind == FailureKind.EXPIRED and not self.attempts and not self.outcomes
 
 
 @dataclass(frozen=True, slots=True)
