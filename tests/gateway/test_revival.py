@@ -15,11 +15,13 @@ from contracts.failures import FailureKind
 from contracts.ids import job_id_for, track_id_for
 from contracts.messages.base import Message
 from contracts.messages.jobs import JobFailed
-from contracts.messages.requests import JobRequested
+from contracts.messages.requests import CancelRequested, JobRequested
 from gateway.context import TENANT
 from gateway.queries.model import Job
-from gateway.queries.projection import Known, revived_until
+from gateway.queries.model_from_rows import job_of
+from gateway.queries.projection import Known, fold, revived_until, state_at
 from gateway.queries.tail import JobTail
+from read_model.tables import JOBS
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -106,6 +108,36 @@ async def test_a_job_that_was_sent_or_failed_otherwise_is_not_revived(story: Any
     known = read(tail, repeat := request(story, 2 * SECOND))
     assert revived_until(known.state) is None
     assert job_at(known, repeat.occurred_at).final
+
+
+@pytest.mark.parametrize("accepted", [False, True])
+async def test_a_cancel_of_the_expired_job_is_not_one_of_the_revived_job(story: Any, accepted: bool) -> None:
+    tail = JobTail()
+    first, repeat = request(story, timedelta()), request(story, HOUR)
+    read(tail, first)
+    cancel = CancelRequested(job_id=story.job_id, occurred_at=story.begin + SECOND, tenant=TENANT)
+    assert job_at(read(tail, cancel), cancel.occurred_at).cancel_asked_at == cancel.occurred_at
+    read(tail, expired(story, first.deadline_at))
+    known = read(tail, repeat)
+    if accepted:
+        known = read(tail, again := story.accepted().model_copy(update={"version": 2}))
+        stored = dict(fold(Known(), Envelope(again, "accepted", "", None)).state)
+        stored[JOBS, story.job_id] = {**stored[JOBS, story.job_id], "cancel_asked_at": cancel.occurred_at}
+        seen = job_of(state_at(stored, repeat.occurred_at))
+        assert seen is not None
+        assert seen.cancel_asked_at is None, "the tail has dropped the job"
+    job = job_at(known, repeat.occurred_at)
+    assert (job.status, job.cancel_asked_at) == ("queued", None)
+    # The same event to the read model, although it is about the revived job.
+    known = read(tail, cancel.model_copy(update={"occurred_at": repeat.occurred_at + SECOND}))
+    assert job_at(known, repeat.occurred_at).cancel_asked_at is not None
+
+
+async def test_a_cancel_that_is_read_before_the_first_event_of_its_job_is_shown(story: Any) -> None:
+    tail = JobTail()
+    read(tail, request(story, -SECOND))
+    read(tail, cancel := CancelRequested(job_id=story.job_id, occurred_at=story.begin, tenant=TENANT))
+    assert job_at(read(tail, story.accepted()), story.begin).cancel_asked_at == cancel.occurred_at
 
 
 async def test_every_answer_says_queued_after_the_repeat(

@@ -13,7 +13,7 @@ from contracts.generation import Provider
 from contracts.ids import AttemptId, number_of
 from contracts.messages.base import Message
 from contracts.messages.jobs import JobCancelled, JobEvent, JobFailed, JobRerouted, JobStarted, JobSucceeded, ended_last
-from contracts.messages.requests import CollectionRequested, JobRequested, ResolutionRequested
+from contracts.messages.requests import CancelRequested, CollectionRequested, JobRequested, ResolutionRequested
 from contracts.messages.wording import describe
 from gateway.queries.model import Job, LogLine
 from gateway.queries.model_from_rows import job_of, job_row
@@ -28,10 +28,14 @@ MAX_LINES: Final = 1_000
 REQUESTS: Final = Table(
     "requests",
     ("job_id",),
-    (*columns("highest", "deadline_at:timestamptz"), *columns("latest", "fingerprint:text", "deadline_at")),
+    (
+        *columns("highest", "deadline_at:timestamptz cancelled_at:timestamptz"),
+        *columns("latest", "fingerprint:text requested_at:timestamptz", "deadline_at"),
+    ),
 )
-"""Of the requests for a job that reached the log in time, the one with the latest deadline. Only the tail has this
-table: a repeat of a request is the same event to the read model, which stores it once."""
+"""Of the requests for a job that reached the log in time, the one with the latest deadline, and the time of the last
+request to cancel the job. Only the tail has this table: a repeat is the same event to the read model, which stores it
+once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +56,12 @@ class Known:
 
 
 def fold(known: Known, envelope: Envelope) -> Known:
-    """The state after the event in `envelope`; a repeated event changes nothing, except that a request may revive.
+    """The state after the event in `envelope`; a repeated event changes nothing but the row of REQUESTS.
 
-    A request must have reached the log in time.
+    A request for a job must have reached the log in time.
     """
     message = envelope.message
-    if isinstance(message, JobRequested):
+    if isinstance(message, JobRequested | CancelRequested):
         known = Known(with_reports(known.state, [(REQUESTS, _request(message))]), known.log)
     if any(line.event_id == envelope.event_id for line in known.log):
         return known
@@ -74,31 +78,49 @@ def revived_until(state: State) -> datetime | None:
     orchestrator reads it after the one that expired, and runs it unless it reads it after its deadline.
     """
     request, row = row_of(state, REQUESTS), job_row(state)
-    if request is None or row is None or row["status"] != "failed":
+    deadline_at: datetime | None = None if request is None else request["deadline_at"]
+    if request is None or deadline_at is None or row is None or row["status"] != "failed":
         return None
     job = job_of(state)
-    if job is None or not job.never_run or job.finished_at is None or job.finished_at >= request["deadline_at"]:
+    if job is None or not job.never_run or job.finished_at is None or job.finished_at >= deadline_at:
         return None
     # The orchestrator ignores another request under the same key.
-    deadline_at: datetime = request["deadline_at"]
     return deadline_at if job.fingerprint in (None, request["fingerprint"]) else None
 
 
 def state_at(state: State, now: datetime) -> State:
     """The state at a time by the database's clock: a job that a repeat of its request revives is queued again.
 
-    The job keeps the version of its end, so that only a later event changes it.
+    The job keeps the version of its end, so that only a later event changes it. A request to cancel the job that
+    expired does not apply to the revived one.
     """
+    changes: dict[Table, Row] = {}
     until = revived_until(state)
-    if until is None or now >= until:
-        return state
-    queued: Row = {"status": "queued", "finished_at": None}
-    again: dict[Table, Row] = {JOBS: {**queued, "error": None, "cost_usd": None, "deadline_at": until}, TRACKS: queued}
-    return {(table, key): {**row, **again.get(table, {})} for (table, key), row in state.items()}
+    if until is not None and now < until:
+        changes[TRACKS] = {"status": "queued", "finished_at": None}
+        changes[JOBS] = {**changes[TRACKS], "error": None, "cost_usd": None, "deadline_at": until}
+    if _has_old_cancel(state, again_queued=bool(changes)):
+        changes[JOBS] = {**changes.get(JOBS, {}), "cancel_asked_at": None}
+    return (
+        {(table, key): {**row, **changes.get(table, {})} for (table, key), row in state.items()} if changes else state
+    )
 
 
-def _request(message: JobRequested) -> Row:
-    return {"job_id": message.job_id, "deadline_at": message.deadline_at, "fingerprint": message.fingerprint}
+def _has_old_cancel(state: State, *, again_queued: bool) -> bool:
+    """Whether the request to cancel a revived job is older than the one that revived it, or no longer in the tail."""
+    job, request = job_row(state), row_of(state, REQUESTS) or {}
+    # The plan of a job is in its first event, unless the job was revived after another one.
+    if job is None or job["cancel_asked_at"] is None or not (again_queued or (job["plan_version"] or 0) > 1):
+        return False
+    cancelled_at, requested_at = request.get("cancelled_at"), request.get("requested_at")
+    return cancelled_at is None or requested_at is None or cancelled_at < requested_at
+
+
+def _request(message: JobRequested | CancelRequested) -> Row:
+    if isinstance(message, CancelRequested):
+        return {"job_id": message.job_id, "cancelled_at": message.occurred_at}
+    deadline = {"deadline_at": message.deadline_at, "fingerprint": message.fingerprint}
+    return {"job_id": message.job_id, "requested_at": message.occurred_at} | deadline
 
 
 def event_name(message_type: str) -> str:
