@@ -175,3 +175,17 @@ async def test_every_answer_says_queued_after_the_repeat(
     await until(cancel_is_known)
     listed = (await world.client.get("/api/jobs?status=failed")).json()["jobs"]
     assert job_id not in [each["id"] for each in listed]
+
+
+@pytest.mark.parametrize(("days", "runs"), [(88.9, True), (89.1, False)])
+async def test_a_job_whose_row_may_be_deleted_is_answered_as_it_is(
+    world: Any, story_of: Any, days: float, runs: bool
+) -> None:
+    key = f"expired {days} days ago"
+    story = story_of(job_id_for(TENANT, key))
+    await world.store(expired(story, datetime.now(UTC) - timedelta(days=days)))
+    answer = await world.post(idempotency_key=key)
+    assert (answer.status_code, answer.json()["job_id"]) == (202, story.job_id)
+    job = (await world.client.get(f"/api/jobs/{story.job_id}")).json()
+    assert job["status"] == ("queued" if runs else "failed")
+    assert (world.parts.tail.known(story.job_id).job is not None) == runs, "it was published"
