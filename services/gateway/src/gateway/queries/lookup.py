@@ -228,12 +228,15 @@ def _page(
     """The page of `table` below the cursor, merged from both sources; `meets` is None for a state to leave out.
 
     If there may be more stored rows, the page ends where the last of `stored` stands: a row that the tail places
-    further down may have unread stored ones before it, and is on the next page.
+    further down may have unread stored ones before it, and is on the next page. A row of the tail alone is left out
+    until the tail has its request: it has the place and the model of its request, and may be a stored one further down.
     """
     floor = stored.floor(table)
     states = dict(stored.states)
     for job, state in tailed:
         key = job[table.keys[0]]
+        if key not in stored.states and job["requested_at"] is None:
+            continue
         states[key] = joined(states[key], state) if key in stored.states else state
     placed: list[tuple[Cursor, State]] = []
     for key, state in states.items():
