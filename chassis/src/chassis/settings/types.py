@@ -36,10 +36,8 @@ def _http_url(value: str) -> str:
         fine = False
     if not fine:
         raise ValueError("must begin with https:// or http:// and name a host")
-    if url.username is not None or url.password is not None:
-        raise ValueError(
-            "must not contain a user or a password: the URL is logged; credentials have settings of their own"
-        )
+    if url.username is not None:
+        raise ValueError("must not contain a user or a password; keys and tokens have settings of their own")
     return value
 
 
