@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from tests.builders import job_requested
+from tests.gateway.conftest import SEED
 
 from contracts.envelope import Envelope
 from contracts.failures import FailureKind
@@ -17,6 +18,7 @@ from contracts.messages.base import Message
 from contracts.messages.jobs import JobFailed
 from contracts.messages.requests import CancelRequested, JobRequested
 from gateway.context import TENANT
+from gateway.intake.track_request import TrackRequest
 from gateway.queries.model import Job
 from gateway.queries.model_from_rows import job_of
 from gateway.queries.projection import Known, fold, revived_until, state_at
@@ -46,6 +48,7 @@ def job_at(known: Known, now: datetime) -> Job:
     return job
 
 
+FINGERPRINT = TrackRequest.model_validate(SEED).fingerprint()
 HOUR = timedelta(hours=1)
 SECOND = timedelta(seconds=1)
 
@@ -175,6 +178,27 @@ async def test_every_answer_says_queued_after_the_repeat(
     await until(cancel_is_known)
     listed = (await world.client.get("/api/jobs?status=failed")).json()["jobs"]
     assert job_id not in [each["id"] for each in listed]
+
+
+async def test_a_revived_job_is_listed_once_and_in_the_place_of_its_first_request(
+    world: Any, story_of: Any, until: Any
+) -> None:
+    key = "revived in its place"
+    story = story_of(job_id_for(TENANT, key))
+    first = replace(story, begin=story.begin - HOUR)
+    await world.store(request(first, timedelta(), fingerprint=FINGERPRINT), expired(first, first.begin))
+    assert (await world.post(idempotency_key=key)).status_code == 202
+    await world.publish(story.accepted().model_copy(update={"version": 2}))
+
+    async def accepted() -> bool:
+        return bool(world.parts.tail.known(story.job_id).job.version == 2)
+
+    await until(accepted)
+    newest = (await world.client.get("/api/jobs?limit=1")).json()["jobs"]
+    assert [each["id"] for each in newest] != [story.job_id]
+    listed = (await world.client.get("/api/jobs?limit=100")).json()["jobs"]
+    found = [(each["status"], each["provider"]) for each in listed if each["id"] == story.job_id]
+    assert found == [("queued", "fal")]
 
 
 @pytest.mark.parametrize(("days", "runs"), [(88.9, True), (89.1, False)])

@@ -18,7 +18,7 @@ from gateway.queries.errors import NotFound, ReadModelUnavailable, TailBehind
 from gateway.queries.log_order import merged_log
 from gateway.queries.model import AttemptOfJob, Job, LogLine, Track
 from gateway.queries.model_from_rows import job_of, track_of
-from gateway.queries.projection import Known, state_at
+from gateway.queries.projection import Known, is_revived, state_at
 from gateway.queries.read_model_sql import Cursor, JobFilter, ReadModel
 from gateway.queries.single_flight import SingleFlight
 from gateway.queries.tail import JobTail
@@ -230,12 +230,13 @@ def _page(
     If there may be more stored rows, the page ends where the last of `stored` stands: a row that the tail places
     further down may have unread stored ones before it, and is on the next page. A row of the tail alone is left out
     until the tail has its request: it has the place and the model of its request, and may be a stored one further down.
+    One that a repeat of its request revives is left to the read model, since it keeps the place of the first request.
     """
     floor = stored.floor(table)
     states = dict(stored.states)
     for job, state in tailed:
         key = job[table.keys[0]]
-        if key not in stored.states and job["requested_at"] is None:
+        if key not in stored.states and (job["requested_at"] is None or is_revived(state)):
             continue
         states[key] = joined(states[key], state) if key in stored.states else state
     placed: list[tuple[Cursor, State]] = []

@@ -99,18 +99,24 @@ def state_at(state: State, now: datetime) -> State:
     if until is not None and now < until:
         changes[TRACKS] = {"status": "queued", "finished_at": None}
         changes[JOBS] = {**changes[TRACKS], "error": None, "cost_usd": None, "deadline_at": until}
-    if _has_old_cancel(state, again_queued=bool(changes)):
+    if _has_old_cancel(state):
         changes[JOBS] = {**changes.get(JOBS, {}), "cancel_asked_at": None}
     return (
         {(table, key): {**row, **changes.get(table, {})} for (table, key), row in state.items()} if changes else state
     )
 
 
-def _has_old_cancel(state: State, *, again_queued: bool) -> bool:
+def is_revived(state: State) -> bool:
+    """Whether a repeat of its request revives the job, or has revived it."""
+    job = job_row(state)
+    # The plan of a job is in its first event, unless the job was revived after another one.
+    return job is not None and ((job["plan_version"] or 0) > 1 or revived_until(state) is not None)
+
+
+def _has_old_cancel(state: State) -> bool:
     """Whether the request to cancel a revived job is older than the one that revived it, or no longer in the tail."""
     job, request = job_row(state), row_of(state, REQUESTS) or {}
-    # The plan of a job is in its first event, unless the job was revived after another one.
-    if job is None or job["cancel_asked_at"] is None or not (again_queued or (job["plan_version"] or 0) > 1):
+    if job is None or job["cancel_asked_at"] is None or not is_revived(state):
         return False
     cancelled_at, requested_at = request.get("cancelled_at"), request.get("requested_at")
     return cancelled_at is None or requested_at is None or cancelled_at < requested_at
