@@ -57,6 +57,13 @@ WRONG = [
         {"REPLICATE_WEBHOOK_SIGNING_SECRET": "whsec_hunter2é"},
         "REPLICATE_WEBHOOK_SIGNING_SECRET: has U+00E9",
     ),
+    (("gateway",), {"FAL_JWKS_URL": "https://me:hunter2@rest.fal.ai"}, "FAL_JWKS_URL: must not contain a user"),
+    (
+        ("gateway", "replicate-adapter"),
+        {"REPLICATE_BASE_URL": "https://hunter2@api.replicate.com"},
+        "REPLICATE_BASE_URL: must not contain a user",
+    ),
+    (("fal-adapter",), {"FAL_API_URL": "https://:hunter2@api.fal.ai"}, "FAL_API_URL: must not contain a user"),
     (("gateway", "replicate-adapter"), {"REPLICATE_BASE_URL": "api"}, "REPLICATE_BASE_URL: must begin with"),
     (("gateway", "fal-adapter"), {"SEGUE_CALLBACK_SECRET": "short"}, "SEGUE_CALLBACK_SECRET: must have at least 32"),
     (("fal-adapter",), {"SEGUE_PUBLIC_URL": "https://x\u00e9"}, "SEGUE_PUBLIC_URL: has U+00E9"),

@@ -7,7 +7,7 @@ import hashlib
 import json
 import time
 from contextlib import AsyncExitStack
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -16,6 +16,7 @@ import httpx
 import pytest
 from aiokafka import AIOKafkaProducer
 from structlog.testing import capture_logs
+from tests.builders import job_requested
 from tests.patience import patient
 
 from chassis.http.server import serve_http
@@ -264,6 +265,29 @@ async def test_a_filtered_list_is_complete_while_its_jobs_end(
     ids = [story.job_id for story in stories]
     seen = await _all_pages(world, {"limit": "2", "status": "running"})
     assert [job_id for job_id in seen if job_id in ids] == ids[3::-1]
+
+
+async def test_an_old_job_with_a_new_event_is_listed_once_and_in_its_place(
+    world: Any, story_of: Any, until: Any
+) -> None:
+    story = story_of(job_id_for(TENANT, "an old job with a new event"))
+    asked = job_requested(story.job_id, story.begin - timedelta(days=1), model="music/minimax-2")
+    await world.store(asked, story.accepted())
+    # The tail begins after the request, as after a start of the gateway.
+    await world.publish(story.started())
+
+    async def known() -> bool:
+        job = world.parts.tail.known(story.job_id).job
+        return job is not None and job.status == "running"
+
+    await until(known)
+    for path, job_id in (("jobs", story.job_id), ("tracks", track_id_for(story.job_id))):
+        top = (await world.client.get(f"/api/{path}", params={"limit": "1"})).json()[path]
+        assert [each["id"] for each in top] != [job_id]
+    seen = await _all_pages(world, {"limit": "100"})
+    assert seen.count(story.job_id) == 1
+    running = (await world.client.get("/api/jobs", params={"status": "running", "limit": "100"})).json()["jobs"]
+    assert story.job_id not in [each["id"] for each in running], "not before the read model has it"
 
 
 async def _all_pages(world: Any, asked: dict[str, str]) -> list[str]:

@@ -6,8 +6,9 @@ import asyncio
 
 import httpx
 import pytest
+from structlog.testing import capture_logs
 
-from gateway.signatures.keys import FAILURE_FLOOR_S, MAX_AGE_S, REFETCH_FLOOR_S, KeysAway, SigningKeys
+from gateway.signatures.keys import FAILURE_FLOOR_S, MAX_AGE_S, REFETCH_FLOOR_S, KeysAway, SigningKeys, fetch_jwks
 
 
 class Published:
@@ -93,3 +94,19 @@ async def test_keys_older_than_a_day_are_not_used(published: Published, kept: Si
     published.now += MAX_AGE_S + 1
     with pytest.raises(KeysAway):
         await kept.current()
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (httpx.Response(403, text="hunter2"), "HTTPStatusError 403"),
+        (httpx.Response(200, content=b"hunter2\xff"), "UnicodeDecodeError"),
+    ],
+)
+async def test_a_failed_fetch_is_logged_without_the_url_and_the_answer(answer: httpx.Response, reason: str) -> None:
+    async with httpx.AsyncClient(transport=httpx.MockTransport(lambda _: answer)) as client:
+        with capture_logs() as logs, pytest.raises(KeysAway):
+            await SigningKeys(fetch_jwks(client, "https://keys.example/?token=hunter2")).current()
+    [line] = logs
+    assert line["error"] == reason
+    assert "hunter2" not in str(line)

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import BaseModel
+from pydantic_core import ErrorDetails
 
 from contracts.catalogue import default_catalogue_path, load_catalogue
 from contracts.generation import Provider
@@ -18,8 +20,8 @@ from contracts.messages.requests import JobRequested
 from contracts.providers.registry import PROVIDERS
 from contracts.text import is_blank, stripped
 from gateway.api.error_answers import problem_of
-from gateway.http.json_body import parse_json, require_json
-from gateway.http.problem_document import Problem
+from gateway.http.json_body import field_faults, parse_json, require_json
+from gateway.http.problem_document import FieldProblem, Problem
 from gateway.intake.errors import ModelNotFound, NoRoute
 from gateway.intake.track_request import SEED_REQUEST, TrackRequest, require_route, to_message
 
@@ -101,6 +103,30 @@ def test_several_problems_are_reported_at_once() -> None:
 def test_only_the_first_of_many_problems_are_reported() -> None:
     body = {f"field{n}": n for n in range(1000)}
     assert len(refusal_of(body).members["errors"]) == 20
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"providers": [1] * 100_000}, "providers.0"),
+        ({"weights": {f"{n}": 1 for n in range(20_000)}}, "body"),
+        ({"metadata": {f"{n}": 1 for n in range(20_000)}}, "body"),
+    ],
+)
+def test_a_large_body_with_nothing_but_problems_is_refused_without_a_list_of_them(
+    changes: dict[str, Any], field: str
+) -> None:
+    listed: list[int] = []
+
+    def faults(model: type[BaseModel], errors: Sequence[ErrorDetails]) -> list[FieldProblem]:
+        listed.append(len(errors))
+        return field_faults(model, errors)
+
+    with pytest.raises(Problem) as caught:
+        parse_json(TrackRequest, json.dumps({"prompt": "x", **changes}).encode(), faults)
+    [reported] = caught.value.members["errors"]
+    assert (caught.value.status, reported.field) == (422, field)
+    assert sum(listed) <= 2
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,8 @@ def _http_url(value: str) -> str:
         fine = False
     if not fine:
         raise ValueError("must begin with https:// or http:// and name a host")
+    if url.username is not None:
+        raise ValueError("must not contain a user or a password; keys and tokens have settings of their own")
     return value
 
 
@@ -58,6 +60,7 @@ HeaderSecret = Annotated[SecretStr, AfterValidator(_sendable)]
 SigningSecret = Annotated[SecretStr, AfterValidator(_signable)]
 """A secret for signatures: visible ASCII and spaces."""
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
+"""A URL without credentials, since URLs appear in logs and errors."""
 HostName = Annotated[str, AfterValidator(_host)]
 KafkaServers = Annotated[str, AfterValidator(_servers)]
 """host:port of one broker or several, separated by commas."""

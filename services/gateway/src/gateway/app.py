@@ -92,7 +92,7 @@ async def wired(
         store_checked(store, runtime, writing=False),
     ):
         database = Database(pool)
-        lookup = Lookup(tail, ReadModel(database), events.catch_up)
+        lookup = Lookup(tail, ReadModel(database), events.catch_up, clocks.now)
         share = max(1, places(settings.max_connections) // SHARE)
         _log_start(settings, catalogue)
         yield Gateway(

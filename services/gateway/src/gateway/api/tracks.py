@@ -146,10 +146,11 @@ async def _accept(
     fingerprint = track_request.fingerprint()
     job_id = job_id_for(TENANT, key.value)
     track_id = track_id_for(job_id)
-    tailed = gateway.tail.known(job_id).job
+    now, keep_rows = gateway.clocks.now(), gateway.settings.keep_rows
+    tailed = gateway.tail.known(job_id).job_at(now)
     if tailed is not None:
         require_same(fingerprint, tailed.fingerprint)
-        if not tailed.never_run:
+        if not tailed.runs_again(now, keep_rows):
             return gateway.present.accepted(job_id, track_id, tailed.trace_id)
     parent = traceparent_of(trace.get_current_span())
     if key.given:
@@ -159,7 +160,7 @@ async def _accept(
         )
         require_same(fingerprint, first.fingerprint if first else None)
         require_same(fingerprint, stored.fingerprint if stored else None)
-        if stored is not None and not stored.never_run:
+        if stored is not None and not stored.runs_again(now, keep_rows):
             return gateway.present.accepted(job_id, track_id, stored.trace_id)
         # The repeat of a request that got a 503 belongs to the trace of the first try.
         parent = first.traceparent if first else parent

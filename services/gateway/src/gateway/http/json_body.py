@@ -16,6 +16,8 @@ from gateway.http.problem_document import FieldProblem, Problem
 from gateway.text import quoted
 
 MAX_ERRORS: Final = 20
+MAX_LISTED_ERRORS: Final = 2_000
+"""Above this number only the count is reported: to list the errors of a body takes pydantic up to half a second."""
 
 _JSON: Final = re.compile(r"^application/(?:[\w.+-]+\+)?json$")
 _CHARSET: Final = re.compile(r"charset\s*=\s*\"?([^\s\";]*)", re.IGNORECASE)
@@ -102,12 +104,17 @@ def parse_json(model: type[M], raw: bytes, faults: Faults = field_faults) -> M:
     try:
         return model.model_validate_json(raw, strict=True)
     except ValidationError as error:
+        if (count := error.error_count()) > MAX_LISTED_ERRORS:
+            raise _invalid([FieldProblem(field="body", problem=f"has {count} invalid fields")]) from None
         errors = error.errors(include_url=False)
     if errors[0]["type"] == "json_invalid":
         raise not_json(raw, errors[0]["msg"].removeprefix("Invalid JSON: "))
-    found = faults(model, errors)
+    raise _invalid(faults(model, errors))
+
+
+def _invalid(found: list[FieldProblem]) -> Problem:
     first = f"{found[0].field}: {found[0].problem}"
-    raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid-request", first, errors=found)
+    return Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid-request", first, errors=found)
 
 
 def not_json(raw: bytes, reason: str) -> Problem:

@@ -13,6 +13,7 @@ from pydantic import ConfigDict, Field, JsonValue, StringConstraints, Validation
 from contracts.catalogue import Catalogue, UnknownModel
 from contracts.generation import AmbiguityPolicy, LostOutputPolicy, Provider
 from contracts.ids import JobId, track_id_for
+from contracts.messages.base import Items
 from contracts.messages.requests import LONGEST_DEADLINE_S, JobRequested
 from contracts.messages.routing import MaxCost, RouteBy, Weights
 from contracts.modalities.fields import Text
@@ -51,7 +52,7 @@ class TrackRequest(MusicInput):
     model: Annotated[Text, StringConstraints(min_length=1, max_length=200)] | None = Field(
         default=None, description="A model of the catalogue; unset: the first model in its default order with a route."
     )
-    providers: tuple[Provider, ...] | None = Field(
+    providers: Items[Provider] | None = Field(
         default=None, min_length=1, max_length=10, description="The providers to try, in this order; unset: all."
     )
     route_by: RouteBy | None = Field(

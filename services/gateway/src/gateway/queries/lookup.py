@@ -18,7 +18,7 @@ from gateway.queries.errors import NotFound, ReadModelUnavailable, TailBehind
 from gateway.queries.log_order import merged_log
 from gateway.queries.model import AttemptOfJob, Job, LogLine, Track
 from gateway.queries.model_from_rows import job_of, track_of
-from gateway.queries.projection import Known
+from gateway.queries.projection import Known, is_revived, state_at
 from gateway.queries.read_model_sql import Cursor, JobFilter, ReadModel
 from gateway.queries.single_flight import SingleFlight
 from gateway.queries.tail import JobTail
@@ -65,10 +65,16 @@ class Lookup:
     it a moment ago; that raises TailBehind if it takes longer than a second.
     """
 
-    def __init__(self, tail: JobTail, reads: ReadModel, catch_up: Callable[[], Awaitable[None]]) -> None:
-        """`catch_up` waits until the tail has read all records that its topics have at the time of the call."""
+    def __init__(
+        self, tail: JobTail, reads: ReadModel, catch_up: Callable[[], Awaitable[None]], now: Callable[[], datetime]
+    ) -> None:
+        """`catch_up` waits until the tail has read all records that its topics have at the time of the call.
+
+        `now` returns the time by the database's clock.
+        """
         self._tail = tail
         self._reads = reads
+        self._now = now
         self._caught_up = SingleFlight(catch_up, within_s=CATCH_UP_LIMIT_S, at_most_old_s=0)
 
     async def job(self, job_id: str, tenant: str) -> Found[Job]:
@@ -77,14 +83,14 @@ class Lookup:
             raise NotFound("job", job_id)
         tailed = _own(self._tail.known(job_id), tenant)
         try:
-            job = job_of(joined(await self._reads.job(job_id, tenant), tailed))
+            job = job_of(state_at(joined(await self._reads.job(job_id, tenant), tailed), self._now()))
         except ReadModelUnavailable:
-            if (tailed_job := job_of(tailed)) is None:
+            if (tailed_job := job_of(state_at(tailed, self._now()))) is None:
                 raise
             return Found(tailed_job, stale=True)
         if job is None:
             await self._catch_up("job", job_id)
-            job = job_of(_own(self._tail.known(job_id), tenant))
+            job = job_of(state_at(_own(self._tail.known(job_id), tenant), self._now()))
         if job is None:
             raise NotFound("job", job_id)
         return Found(job)
@@ -114,14 +120,17 @@ class Lookup:
             raise NotFound("track", track_id)
         tailed = _own(self._tail.of_track(track_id), tenant)
         try:
-            track = track_of(joined(await self._reads.track(track_id, tenant), tailed))
+            state = joined(await self._reads.track(track_id, tenant), tailed)
+            if (job_id := _failed_without_its_job(state)) is not None:
+                state = joined(await self._reads.job(job_id, tenant), state)
+            track = track_of(state_at(state, self._now()))
         except ReadModelUnavailable:
-            if (tailed_track := track_of(tailed)) is None:
+            if (tailed_track := track_of(state_at(tailed, self._now()))) is None:
                 raise
             return Found(tailed_track, stale=True)
         if track is None:
             await self._catch_up("track", track_id)
-            track = track_of(_own(self._tail.of_track(track_id), tenant))
+            track = track_of(state_at(_own(self._tail.of_track(track_id), tenant), self._now()))
         if track is None:
             raise NotFound("track", track_id)
         return Found(track)
@@ -165,7 +174,7 @@ class Lookup:
         """A page of up to `limit` jobs after the cursor `below`."""
 
         def meets(state: State) -> Job | None:
-            job = job_of(state)
+            job = job_of(state_at(state, now))
             return job if job is not None and wanted.matches(job) else None
 
         async def page(most: int) -> Page[Job]:
@@ -178,7 +187,7 @@ class Lookup:
         """A page of up to `limit` music tracks after the cursor `below`."""
 
         def meets(state: State) -> Track | None:
-            track = track_of(state)
+            track = track_of(state_at(state, now))
             return track if track is not None and track.modality in _MUSIC else None
 
         async def page(most: int) -> Page[Track]:
@@ -219,12 +228,16 @@ def _page(
     """The page of `table` below the cursor, merged from both sources; `meets` is None for a state to leave out.
 
     If there may be more stored rows, the page ends where the last of `stored` stands: a row that the tail places
-    further down may have unread stored ones before it, and is on the next page.
+    further down may have unread stored ones before it, and is on the next page. A row of the tail alone is left out
+    until the tail has its request: it has the place and the model of its request, and may be a stored one further down.
+    One that a repeat of its request revives is left to the read model, since it keeps the place of the first request.
     """
     floor = stored.floor(table)
     states = dict(stored.states)
     for job, state in tailed:
         key = job[table.keys[0]]
+        if key not in stored.states and (job["requested_at"] is None or is_revived(state)):
+            continue
         states[key] = joined(states[key], state) if key in stored.states else state
     placed: list[tuple[Cursor, State]] = []
     for key, state in states.items():
@@ -242,6 +255,15 @@ def _place(table: Table, key: str, state: State) -> Cursor:
     """Where a row stands in the lists, which are in descending order of it."""
     row = state[table, key]
     return row["requested_at"] or row["first_at"], key
+
+
+def _failed_without_its_job(state: State) -> str | None:
+    """The id of a job in the tail whose end only its track's row tells: whether the job may be revived is not known."""
+    track, job = row_of(state, TRACKS), row_of(state, JOBS)
+    if track is None or job is None or track["status"] != "failed" or job["version"] >= track["version"]:
+        return None
+    job_id: str = job["job_id"]
+    return job_id
 
 
 def _own(known: Known, tenant: str) -> State:

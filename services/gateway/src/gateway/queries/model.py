@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from contracts.failures import FailureKind
@@ -12,6 +12,7 @@ from contracts.generation import Provider
 from contracts.ids import AttemptId, JobId, attempt_id_for
 from contracts.messages.attempts import Artifact, AttemptState
 from contracts.messages.jobs import AttemptOutcome, CancelEffect, JobStatus
+from contracts.messages.requests import LONGEST_DEADLINE_S
 
 FINAL: Final[frozenset[JobStatus]] = frozenset({"succeeded", "failed", "cancelled"})
 FINAL_ATTEMPT: Final[frozenset[AttemptState]] = frozenset({"succeeded", "failed", "cancelled"})
@@ -109,8 +110,19 @@ class Job:
 
     @property
     def never_run(self) -> bool:
-        """Whether the request expired before anything was sent to a provider; a repeat of the request runs the job."""
-        return self.error_kind == FailureKind.EXPIRED and not self.attempts
+        """Whether the request expired before anything was sent to a provider."""
+        # The rows of the attempts may arrive after the end of the job, which names them.
+        return self.error_kind == FailureKind.EXPIRED and not self.attempts and not self.outcomes
+
+    def runs_again(self, now: datetime, keep_rows: timedelta) -> bool:
+        """Whether a repeat of the request that is published now runs the job: it never ran, and is not too old.
+
+        Rows of the orchestrator are kept for `keep_rows` after the end of their job. Without the row, it would number
+        the events of the job from 1 again, and the read model would keep the old end while the job runs.
+        """
+        # The orchestrator reads the repeat before its deadline, or does not run it.
+        kept_until = (self.finished_at or now) + keep_rows - timedelta(seconds=LONGEST_DEADLINE_S)
+        return self.never_run and now < kept_until
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import datetime
 from itertools import chain
 from typing import Any, Final
 
@@ -12,16 +13,29 @@ from contracts.generation import Provider
 from contracts.ids import AttemptId, number_of
 from contracts.messages.base import Message
 from contracts.messages.jobs import JobCancelled, JobEvent, JobFailed, JobRerouted, JobStarted, JobSucceeded, ended_last
-from contracts.messages.requests import CollectionRequested, ResolutionRequested
+from contracts.messages.requests import CancelRequested, CollectionRequested, JobRequested, ResolutionRequested
 from contracts.messages.wording import describe
 from gateway.queries.model import Job, LogLine
-from gateway.queries.model_from_rows import job_of
+from gateway.queries.model_from_rows import job_of, job_row
 from read_model.attempts_from_job_events import implied
-from read_model.merge import State, with_reports
+from read_model.merge import State, row_of, with_reports
 from read_model.rows_from_events import reports
+from read_model.tables import JOBS, TRACKS, Row, Table, columns
 
 MAX_LINES: Final = 1_000
 """The lines kept of one job's log, more than an ordinary job has. The read model has all lines."""
+
+REQUESTS: Final = Table(
+    "requests",
+    ("job_id",),
+    (
+        *columns("highest", "deadline_at:timestamptz cancelled_at:timestamptz"),
+        *columns("latest", "fingerprint:text requested_at:timestamptz", "deadline_at"),
+    ),
+)
+"""Of the requests for a job that reached the log in time, the one with the latest deadline, and the time of the last
+request to cancel the job. Only the tail has this table: a repeat is the same event to the read model, which stores it
+once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,18 +47,86 @@ class Known:
 
     @property
     def job(self) -> Job | None:
-        """The job; None if no event but a request to cancel it has arrived."""
+        """The job as its last event left it; None if no event but a request to cancel it has arrived."""
         return job_of(self.state)
+
+    def job_at(self, now: datetime) -> Job | None:
+        """The job at a time by the database's clock: queued again if a repeat of its request revives it."""
+        return job_of(state_at(self.state, now))
 
 
 def fold(known: Known, envelope: Envelope) -> Known:
-    """The state after the event in `envelope`; a repeated event changes nothing."""
+    """The state after the event in `envelope`; a repeated event changes nothing but the row of REQUESTS.
+
+    A request for a job must have reached the log in time.
+    """
+    message = envelope.message
+    if isinstance(message, JobRequested | CancelRequested):
+        known = Known(with_reports(known.state, [(REQUESTS, _request(message))]), known.log)
     if any(line.event_id == envelope.event_id for line in known.log):
         return known
-    message = envelope.message
     rows = chain(reports(message, trace_id_of(envelope.traceparent)), implied(message))
     lines = (*known.log[1 - MAX_LINES :], _line(message, envelope.event_id))
     return Known(with_reports(known.state, rows), lines)
+
+
+def revived_until(state: State) -> datetime | None:
+    """Until when a repeat of its request may still run a job that expired unsent; None if none can.
+
+    A request that is in time either makes the job, which then cannot expire before the request's deadline, or revives
+    the job that expired earlier. So an end before the deadline of a request in time is not the end of that request. The
+    orchestrator reads it after the one that expired, and runs it unless it reads it after its deadline.
+    """
+    request, row = row_of(state, REQUESTS), job_row(state)
+    deadline_at: datetime | None = None if request is None else request["deadline_at"]
+    if request is None or deadline_at is None or row is None or row["status"] != "failed":
+        return None
+    job = job_of(state)
+    if job is None or not job.never_run or job.finished_at is None or job.finished_at >= deadline_at:
+        return None
+    # The orchestrator ignores another request under the same key.
+    return deadline_at if job.fingerprint in (None, request["fingerprint"]) else None
+
+
+def state_at(state: State, now: datetime) -> State:
+    """The state at a time by the database's clock: a job that a repeat of its request revives is queued again.
+
+    The job keeps the version of its end, so that only a later event changes it. A request to cancel the job that
+    expired does not apply to the revived one.
+    """
+    changes: dict[Table, Row] = {}
+    until = revived_until(state)
+    if until is not None and now < until:
+        changes[TRACKS] = {"status": "queued", "finished_at": None}
+        changes[JOBS] = {**changes[TRACKS], "error": None, "cost_usd": None, "deadline_at": until}
+    if _has_old_cancel(state):
+        changes[JOBS] = {**changes.get(JOBS, {}), "cancel_asked_at": None}
+    return (
+        {(table, key): {**row, **changes.get(table, {})} for (table, key), row in state.items()} if changes else state
+    )
+
+
+def is_revived(state: State) -> bool:
+    """Whether a repeat of its request revives the job, or has revived it."""
+    job = job_row(state)
+    # The plan of a job is in its first event, unless the job was revived after another one.
+    return job is not None and ((job["plan_version"] or 0) > 1 or revived_until(state) is not None)
+
+
+def _has_old_cancel(state: State) -> bool:
+    """Whether the request to cancel a revived job is older than the one that revived it, or no longer in the tail."""
+    job, request = job_row(state), row_of(state, REQUESTS) or {}
+    if job is None or job["cancel_asked_at"] is None or not is_revived(state):
+        return False
+    cancelled_at, requested_at = request.get("cancelled_at"), request.get("requested_at")
+    return cancelled_at is None or requested_at is None or cancelled_at < requested_at
+
+
+def _request(message: JobRequested | CancelRequested) -> Row:
+    if isinstance(message, CancelRequested):
+        return {"job_id": message.job_id, "cancelled_at": message.occurred_at}
+    deadline = {"deadline_at": message.deadline_at, "fingerprint": message.fingerprint}
+    return {"job_id": message.job_id, "requested_at": message.occurred_at} | deadline
 
 
 def event_name(message_type: str) -> str:

@@ -13,7 +13,7 @@ from contracts.envelope import Envelope
 from contracts.messages.requests import JobRequested
 from gateway.queries.model import Job
 from gateway.queries.model_from_rows import job_row
-from gateway.queries.projection import Known, fold
+from gateway.queries.projection import Known, fold, revived_until
 from read_model.merge import State
 from read_model.tables import Row
 
@@ -89,9 +89,13 @@ class JobTail:
                 yield row, known.state
 
     async def final(self, job_id: str) -> Job:
-        """Wait, without a time limit, until the job has ended, and return it."""
+        """Wait, without a time limit, until the job has ended, and return it.
+
+        The end of an expired job does not count once a repeat of its request revives it.
+        """
         while True:
-            job = self.known(job_id).job
-            if job is not None and job.final:
+            known = self.known(job_id)
+            job = known.job
+            if job is not None and job.final and revived_until(known.state) is None:
                 return job
             await self._changed.setdefault(job_id, asyncio.Event()).wait()

@@ -71,9 +71,16 @@ class SigningKeys(Generic[K]):
                 self._keys = await self._fetch()
         except (httpx.HTTPError, httpx.InvalidURL, TimeoutError, ValueError) as error:
             self._failed_at = self._clock()
-            get_logger("gateway.signatures.keys").warning(GatewayEvent.SIGNING_KEYS_NOT_FETCHED, error=repr(error))
-            raise KeysAway(repr(error)) from error
+            reason = _reason(error)
+            get_logger("gateway.signatures.keys").warning(GatewayEvent.SIGNING_KEYS_NOT_FETCHED, error=reason)
+            raise KeysAway(reason) from error
         self._fetched_at = self._clock()
+
+
+def _reason(error: Exception) -> str:
+    """The type of the error, and the status of the answer; its text may contain the URL or a part of the answer."""
+    status = f" {error.response.status_code}" if isinstance(error, httpx.HTTPStatusError) else ""
+    return f"{type(error).__name__}{status}"
 
 
 def fetch_jwks(client: httpx.AsyncClient, jwks_url: str) -> Fetch[Ed25519PublicKey]:
