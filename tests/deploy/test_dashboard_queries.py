@@ -160,6 +160,65 @@ async def test_a_job_that_is_bought_twice_names_its_policy(reader: asyncpg.Conne
     assert (job["first"], job["again"]) == (pytest.approx(0.03), pytest.approx(0.03))
 
 
+LOST: dict[str, Any] = {"kind": FailureKind.OUTPUT_LOST, "message": "404", "accepted": True, "cost_usd": 0.03}
+UNKNOWN: dict[str, Any] = {"kind": FailureKind.AMBIGUOUS_SUBMISSION, "message": "?", "accepted": False}
+ABSENT: dict[str, Any] = {"kind": FailureKind.NEVER_ACCEPTED, "message": "no run", "accepted": False}
+BROKEN: dict[str, Any] = {"kind": FailureKind.MODEL_ERROR, "message": "no", "accepted": True, "cost_usd": 0.03}
+STOPPED: dict[str, Any] = {"may_have_cost": True}
+STOPPED_FREE: dict[str, Any] = {"may_have_cost": False}
+RETRY = "lost_output_policy: retry_elsewhere"
+RESUBMIT = "ambiguity_policy: resubmit"
+
+
+@pytest.mark.parametrize(
+    ("first", "late", "policy", "cost"),
+    [
+        (LOST, None, RETRY, 0.03),
+        (LOST, STOPPED, RETRY, None),
+        (LOST, STOPPED_FREE, None, None),
+        (UNKNOWN, None, RESUBMIT, None),
+        (UNKNOWN, STOPPED, RESUBMIT, None),
+        (UNKNOWN, STOPPED_FREE, None, None),
+        (UNKNOWN, ABSENT, None, None),
+        (UNKNOWN, BROKEN, RESUBMIT, 0.03),
+        (ABSENT, None, None, None),
+        (ABSENT, BROKEN, "found after its job had gone on", 0.03),
+        (ABSENT, STOPPED, "found after its job had gone on", None),
+    ],
+)
+async def test_a_job_counts_as_bought_twice_whatever_becomes_of_its_first_run(
+    reader: asyncpg.Connection[asyncpg.Record],
+    database_url: str,
+    first: dict[str, Any],
+    late: dict[str, Any] | None,
+    policy: str | None,
+    cost: float | None,
+) -> None:
+    job = job_id_for("acme", "what becomes of it")
+    one, two = attempt_id_for(job, 1), attempt_id_for(job, 2)
+    moved = {"from_attempt_id": one, "from_provider": "fal", "to_attempt_id": two, "to_provider": "replicate"}
+    why = {name: first[name] for name in ("kind", "message")}
+    messages: list[Message] = [
+        job_requested(job, at(40), tenant="acme"),
+        attempt_event(AttemptSubmitting, job, 1, 1, at(41)),
+        attempt_event(AttemptFailed, job, 1, 2, at(42), **first),
+        JobRerouted(**job_fields(job, 2, "queued", at(43), tenant="acme"), **moved, **why),
+        attempt_event(AttemptSubmitted, job, 2, 1, at(44), provider_ref="again"),
+    ]
+    if late is not None:
+        found = None if late is ABSENT else "found"
+        event = AttemptFailed if "kind" in late else AttemptCancelled
+        messages.append(attempt_event(event, job, 1, 3, at(50), **late, late=True, provider_ref=found))
+    async with open_pool(database_url, "log_sink", max_size=1) as pool:
+        await Store(pool).store(delivered(messages))
+
+    shown = {row["job_id"]: row for row in await rows(reader, "money: Bought twice, by policy A")}
+    assert shown.get(job, {}).get("policy") == policy
+    assert shown.get(job, {}).get("first") == (None if cost is None else pytest.approx(cost))
+    [count] = await rows(reader, "money: Jobs bought twice A")
+    assert count["jobs"] == len(shown) == 1 + (policy is not None)
+
+
 async def test_an_ambiguous_attempt_shows_what_such_a_run_usually_costs(
     reader: asyncpg.Connection[asyncpg.Record],
 ) -> None:
