@@ -44,6 +44,11 @@ READ = f"""
     GRANT USAGE ON SCHEMA log_sink TO {READER};
     GRANT SELECT ON log_sink.v_jobs, log_sink.v_attempts, log_sink.v_artifacts, log_sink.v_job_log TO {READER};
 """
+OLD_JOBS = """
+    INSERT INTO log_sink.jobs (job_id, tenant, track_id, requested_at, first_at, version, status, updated_at, input)
+    SELECT n, 'tenant ' || n % 1000, n, at, at, 1, 'succeeded', at, jsonb_build_object('prompt', repeat('pad ', 50))
+    FROM generate_series(1, 20000) n, LATERAL (SELECT now() - interval '90 days' + n * interval '6 minutes' AS at) a
+"""
 QUERIES = dict(targets("grafana-postgresql-datasource"))
 BOARDS = dashboards()
 
@@ -251,3 +256,36 @@ async def test_the_variable_of_tenants_lists_them(reader: asyncpg.Connection[asy
     board = shown("jobs")
     found = await reader.fetch(board.sql(board.variables["tenant"]["query"]))
     assert {row["tenant"] for row in found} == {"acme", "umbrella"}
+
+
+@pytest.mark.parametrize(
+    ("late", "cost"),
+    [(None, 0.06), (BROKEN | {"cost_usd": 0.1}, 0.13), (STOPPED, None), (STOPPED_FREE, 0.03)],
+    ids=["nothing late", "dearer", "not known", "free"],
+)
+async def test_the_cost_of_a_job_includes_what_became_known_after_its_end(
+    reader: asyncpg.Connection[asyncpg.Record], database_url: str, late: dict[str, Any] | None, cost: float | None
+) -> None:
+    if late is not None:
+        event = AttemptFailed if "kind" in late else AttemptCancelled
+        message = attempt_event(event, BOUGHT_TWICE, 1, 4, at(60), **late, late=True, provider_ref="run-1")
+        async with open_pool(database_url, "log_sink", max_size=1) as pool:
+            await Store(pool).store(delivered([message]))
+    [job] = await rows(reader, "jobs: Jobs A", search=str(BOUGHT_TWICE))
+    assert job["cost"] == (None if cost is None else pytest.approx(cost))
+
+
+@pytest.mark.parametrize("name", ["Jobs", "Jobs requested, by status", "the variable of tenants"])
+async def test_the_jobs_of_a_period_are_found_without_reading_all_others(
+    reader: asyncpg.Connection[asyncpg.Record], database_url: str, name: str
+) -> None:
+    owner = await asyncpg.connect(database_url)
+    await owner.execute(OLD_JOBS)
+    # Before PostgreSQL 18, an index whose first column is the tenant is no help where any tenant will do.
+    await owner.execute("DROP INDEX log_sink.jobs_newest; DROP INDEX log_sink.jobs_open; ANALYZE log_sink.jobs")
+    await owner.close()
+    board = shown("jobs")
+    asked = QUERIES[f"jobs: {name} A"]["rawSql"] if name.startswith("Jobs") else board.variables["tenant"]["query"]
+    plan = "\n".join(row[0] for row in await reader.fetch("EXPLAIN " + board.sql(asked)))
+    assert "on jobs_by_time" in plan
+    assert "Seq Scan on jobs" not in plan
