@@ -66,8 +66,8 @@ _FOUND: Final = Row(
     (
         table(
             "Jobs",
-            "The newest 200 that match. A click on a job's id shows it below; one on its trace shows the trace. The cost "
-            "includes what became known after the job's end; an empty one is not known.",
+            "The newest 200 that match. A click on a job's id shows it below; one on its trace shows the trace. The "
+            "cost includes what became known after the job's end; an empty one is not known.",
             Sql(_JOBS),
             columns=(
                 Column(name="time", shown="requested", width=165),
