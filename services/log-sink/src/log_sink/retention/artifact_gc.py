@@ -15,13 +15,16 @@ from chassis.errors import CannotStart
 from chassis.postgres.limits import advisory_lock, bounded
 from chassis.postgres.pool import TRANSIENT, Connection, open_pool
 from chassis.postgres.retention import lock_of
-from log_sink.retention.artifact_expiry import DUE, Deleted, delete_all, expire
+from log_sink.retention.artifact_expiry import DUE, LEFT_OVER, Deleted, delete_all, expire
 from log_sink.retention.orphans import Standing, orphans_again, standings
 
 SCHEMA: Final = "log_sink"
 AGE_OF_ORPHANS: Final = timedelta(days=1)
 
-_DUE: Final = f"SELECT count(*) AS files, coalesce(sum(size_bytes), 0)::bigint AS size_bytes FROM artifacts WHERE {DUE}"  # noqa: S608
+_DUE: Final = f"""
+SELECT count(*) AS files, coalesce(sum(size_bytes), 0)::bigint AS size_bytes FROM artifacts
+WHERE {LEFT_OVER} OR {DUE}
+"""  # noqa: S608 - consists of names in this package only
 _ROWS: Final = "SELECT count(*) FROM artifacts WHERE removed_at IS NULL"
 _NEWEST: Final = """
 SELECT job_id, attempt_id, name, size_bytes, content_type, made_at, expired_at FROM artifacts
