@@ -155,12 +155,7 @@ class PostgresEvent(LogEvent):
         _DATABASE,
     )
     RETENTION_POSTPONED = ("retention waits for the database", "warning", "error", _DATABASE)
-    RETENTION_TASK_POSTPONED = (
-        "a retention task waits for the database",
-        "warning",
-        "task error",
-        "Nothing if it is rare: it is run again in an hour. If it persists, check who holds locks, such as a backup.",
-    )
+    RETENTION_TASK_POSTPONED = ("a retention task waits for the database", "warning", "task error", _DATABASE)
     RETENTION_DELETED = ("expired data deleted", "info", "deleted")
     RETENTION_TASK_FAILED = ("a retention task failed", "error", "task", _BUG + " The task is run again in an hour.")
 
