@@ -18,7 +18,7 @@ _TRACE: Final = Column(name="trace_id", shown="trace", width=95, link=trace("tra
 _JOBS: Final = f"""
     SELECT date_trunc('second', j.requested_at) AS time, j.status, coalesce(j.provider, '') AS provider, j.tenant,
         coalesce(j.model, '') AS model, j.input ->> 'prompt' AS prompt,
-        extract(epoch FROM j.finished_at - j.requested_at) AS took,
+        extract(epoch FROM finished_at - requested_at) AS took,
         CASE WHEN paid.late THEN paid.usd ELSE j.cost_usd END AS cost,
         coalesce(j.error ->> 'kind', '') AS error, j.job_id, j.track_id, j.trace_id
     FROM (
