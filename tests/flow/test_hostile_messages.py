@@ -58,9 +58,9 @@ ABSURD: tuple[Any, ...] = (
 )  # fmt: skip
 UNKNOWN_FIELDS: tuple[bytes, ...] = (
     rb'"\u0000"', rb'"\u0000\\u0000"', rb'{"\u0000": 1}', b"1e400000", b"-1e-400000", b"1" * 4_000,
-    b"[" * 150 + b"]" * 150,
+    b"[" * 150 + b"]" * 150, b"NaN", b"[Infinity, -Infinity]",
 )  # fmt: skip
-"""Values of a field that this version does not have: valid JSON, some of which jsonb refuses."""
+"""Values of a field that this version does not have: those that the decoder accepts, some of which jsonb refuses."""
 
 TIMESTAMPS = (-1, -(2**63), 2**63 - 1, 253402300800000)
 HEADERS = (("ce_id", "x" * 5000), ("ce_id", "\0"), ("ce_source", "\0"), ("traceparent", "\0" * 55))

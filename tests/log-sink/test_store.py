@@ -237,6 +237,8 @@ def poisons(story: Any) -> dict[str, bytes]:
         "NUL in a name": body + rb',"\u0000":1}',
         "huge number": body + b',"weight":1e400000}',
         "tiny number": body + b',"weight":-1e-400000}',
+        "no number": body + b',"weight":NaN}',
+        "infinite": body + b',"weight":[-Infinity,Infinity]}',
         "endless number": body + b',"weight":0.' + b"1" * 20_000 + b"}",
     }
 

@@ -16,13 +16,20 @@ _COST: Final = Column(name="cost", unit="currencyUSD", width=80, decimals=2)
 _TRACE: Final = Column(name="trace_id", shown="trace", width=95, link=trace("trace_id"))
 
 _JOBS: Final = f"""
-    SELECT date_trunc('second', requested_at) AS time, status, coalesce(provider, '') AS provider, tenant,
-        coalesce(model, '') AS model, input ->> 'prompt' AS prompt,
-        extract(epoch FROM finished_at - requested_at) AS took, cost_usd AS cost,
-        coalesce(error ->> 'kind', '') AS error, job_id, track_id, trace_id
-    FROM log_sink.v_jobs
-    WHERE $__timeFilter(requested_at) AND {_MATCHES}
-    ORDER BY requested_at DESC LIMIT 200
+    SELECT date_trunc('second', j.requested_at) AS time, j.status, coalesce(j.provider, '') AS provider, j.tenant,
+        coalesce(j.model, '') AS model, j.input ->> 'prompt' AS prompt,
+        extract(epoch FROM finished_at - requested_at) AS took,
+        CASE WHEN paid.late THEN paid.usd ELSE j.cost_usd END AS cost,
+        coalesce(j.error ->> 'kind', '') AS error, j.job_id, j.track_id, j.trace_id
+    FROM (
+        SELECT * FROM log_sink.v_jobs WHERE $__timeFilter(requested_at) AND {_MATCHES}
+        ORDER BY requested_at DESC LIMIT 200
+    ) j CROSS JOIN LATERAL (
+        -- What became known after the job's end is in its attempts only. A sum with an unknown part is not known.
+        SELECT bool_or(late) AS late, CASE WHEN count(cost_usd) = count(*) THEN sum(cost_usd) END AS usd
+        FROM log_sink.v_attempts WHERE job_id = j.job_id
+    ) paid
+    ORDER BY j.requested_at DESC
 """
 _BY_STATUS: Final = f"""
     SELECT $__timeGroupAlias(requested_at, $__interval), status AS metric, count(*) AS jobs
@@ -59,7 +66,8 @@ _FOUND: Final = Row(
     (
         table(
             "Jobs",
-            "The newest 200 that match. A click on a job's id shows it below; one on its trace shows the trace.",
+            "The newest 200 that match. A click on a job's id shows it below; one on its trace shows the trace. The "
+            "cost includes what became known after the job's end; an empty one is not known.",
             Sql(_JOBS),
             columns=(
                 Column(name="time", shown="requested", width=165),

@@ -13,9 +13,14 @@ _OF_JOB: Final = "LEFT JOIN log_sink.v_jobs j ON j.job_id = a.job_id"
 _PAID: Final = "a.cost_usd > 0 AND $__timeFilter(a.finished_at)"
 _USED: Final = "coalesce(j.status = 'succeeded' AND j.attempt_id = a.attempt_id, false)"
 _AGAIN: Final = "EXISTS (SELECT FROM log_sink.v_attempts b WHERE b.job_id = a.job_id AND b.n > a.n AND b.accepted)"
-_BY_POLICY: Final = f"""a.accepted IS DISTINCT FROM false AND coalesce(a.cost_usd, 1) > 0 AND {_AGAIN}
-        AND (a.error_kind IN ('output_lost', 'output_unusable', 'ambiguous_submission')
-             OR a.late AND a.state = 'succeeded')"""
+# A late event replaces the reason for which its job went on.
+_BY_POLICY: Final = f"""(a.error_kind = 'ambiguous_submission'
+             OR a.accepted AND (a.late OR a.error_kind IN ('output_lost', 'output_unusable')))
+        AND coalesce(a.cost_usd, 1) > 0 AND {_AGAIN}"""
+_MOVED: Final = """CROSS JOIN LATERAL (
+        SELECT coalesce(min(l.error_kind), a.error_kind) AS kind FROM log_sink.v_job_log l
+        WHERE l.job_id = a.job_id AND l.event = 'job.rerouted' AND l.answers_to = a.n
+    ) moved"""
 _USUAL: Final = """LEFT JOIN (
         SELECT endpoint, avg(cost_usd) AS usd FROM log_sink.v_attempts
         WHERE state = 'succeeded' AND cost_usd > 0 AND finished_at > now() - interval '30 days' GROUP BY endpoint
@@ -55,13 +60,13 @@ _AMBIGUOUS: Final = f"""
 """
 _BOUGHT_TWICE: Final = f"""
     SELECT date_trunc('second', a.finished_at) AS time,
-        CASE WHEN a.error_kind IN ('output_lost', 'output_unusable') THEN 'lost_output_policy: retry_elsewhere'
-             WHEN a.error_kind = 'ambiguous_submission' THEN 'ambiguity_policy: resubmit'
+        CASE WHEN moved.kind IN ('output_lost', 'output_unusable') THEN 'lost_output_policy: retry_elsewhere'
+             WHEN moved.kind = 'ambiguous_submission' THEN 'ambiguity_policy: resubmit'
              ELSE 'found after its job had gone on' END AS policy,
         a.provider, a.cost_usd AS first,
         (SELECT sum(b.cost_usd) FROM log_sink.v_attempts b WHERE b.job_id = a.job_id AND b.n > a.n) AS again,
         a.job_id, a.trace_id
-    FROM log_sink.v_attempts a
+    FROM log_sink.v_attempts a {_MOVED}
     WHERE $__timeFilter(a.finished_at) AND {_BY_POLICY}
     ORDER BY 1 DESC LIMIT 100
 """

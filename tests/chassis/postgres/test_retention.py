@@ -95,6 +95,22 @@ async def test_a_failing_task_does_not_prevent_the_others(pool: Pool, runtime: R
     assert await house.once() == {"broken": 0, "things": 3}
 
 
+async def test_a_task_that_gets_no_lock_does_not_prevent_the_others(pool: Pool, runtime: Runtime) -> None:
+    await make(pool, 3, days=31)
+    await pool.execute("CREATE TABLE held (id int)")
+
+    async def locked(connection: Connection) -> AsyncGenerator[int, None]:
+        async with connection.transaction():
+            await connection.execute("LOCK TABLE held NOWAIT")
+        yield 1
+
+    worker = RetentionWorker(pool, runtime, "toy", [task("locked", locked), things()])
+    async with pool.acquire() as connection, connection.transaction():
+        await connection.execute("LOCK TABLE held")
+        assert await worker.once() == {"locked": 0, "things": 3}
+    assert await worker.once() == {"locked": 1, "things": 0}
+
+
 async def test_a_stop_takes_effect_between_two_batches(
     pool: Pool, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,7 +20,7 @@ from log_sink.store import QUARANTINE_GAUGE
 from orchestrator.store import JOB_GAUGES
 from segue_cli.stack.migrations import SCHEMAS as PACKAGES
 from segue_cli.stack.migrations import apply_migrations
-from segue_cli.stack.roles import READER, role_of, statements
+from segue_cli.stack.roles import READER, READER_TIME_LIMIT, role_of, statements
 
 REPOSITORY = Path(__file__).parents[3]
 PREFIX = "trial_"
@@ -57,6 +57,23 @@ async def test_each_service_finds_its_schema_migrated_and_all_its_rights(
     for schema in SCHEMAS:
         await start(database_url, schema.name)
     assert await owner.fetchval("SELECT count(*) FROM pg_roles WHERE rolname = ANY($1)", ROLES) == len(SCHEMAS) + 1
+
+
+async def test_a_statement_of_the_role_for_people_has_a_limit_that_an_operator_may_change(
+    owner: asyncpg.Connection[asyncpg.Record], database_url: str
+) -> None:
+    async def limit(role: str) -> str:
+        connection = await asyncpg.connect(database_url.replace("segue@", f"{role}@"))
+        try:
+            return str(await connection.fetchval("SHOW statement_timeout"))
+        finally:
+            await connection.close()
+
+    assert [await limit(role) for role in (PREFIX + READER, PREFIX + "gateway")] == [READER_TIME_LIMIT, "0"]
+    await owner.execute(f"ALTER ROLE {PREFIX + READER} SET statement_timeout = 0")
+    for statement in statements(PREFIX, None):
+        await owner.execute(statement)
+    assert await limit(PREFIX + READER) == "0"
 
 
 @pytest.mark.parametrize(

@@ -248,6 +248,21 @@ async def test_an_attempt_is_ambiguous_until_it_is_settled_and_has_its_deadline(
     assert (row["cost_usd"], row["error_kind"]) == (0.0, None)
 
 
+@pytest.mark.parametrize(("provider_ref", "accepted"), [("r8-1", True), (None, False)])
+async def test_a_run_that_is_found_late_and_stopped_was_accepted(
+    pool: Pool, store: Store, deliver: Any, story: Any, provider_ref: str | None, *, accepted: bool
+) -> None:
+    lost = {"kind": FailureKind.AMBIGUOUS_SUBMISSION, "message": "nobody knows", "accepted": False}
+    messages = [
+        AttemptSubmitting(**story.attempt(1, 1, 2)),
+        AttemptFailed(**story.attempt(1, 2, 4), **lost),
+        AttemptCancelled(**story.attempt(1, 3, 60), provider_ref=provider_ref, may_have_cost=True, late=True),
+    ]
+    await store.store([deliver(message) for message in messages])
+    row = await one(pool, "v_attempts")
+    assert (row["accepted"], row["cost_usd"], row["submitted_at"]) == (accepted, None, None)
+
+
 @settings(
     max_examples=40,
     deadline=None,

@@ -135,8 +135,7 @@ async def test_a_file_that_cannot_be_deleted_does_not_block_others(
     for n in range(3):
         await make(pool, store, files, deliver, story_of(f"job {n}"))
     stubborn = tmp_path / "store" / first
-    stubborn.unlink()
-    (stubborn / "within").mkdir(parents=True)
+    make_stubborn(tmp_path, first)
 
     total = await run(pool, files)
     assert (total.files, total.failed) == (7, 1)
@@ -146,16 +145,53 @@ async def test_a_file_that_cannot_be_deleted_does_not_block_others(
     assert (await run(pool, files)).files == 1
 
 
-async def test_a_run_stops_if_the_store_deletes_nothing(
+def make_stubborn(tmp_path: Path, key: str) -> None:
+    """Put a folder in the place of a file, so that it cannot be deleted."""
+    (tmp_path / "store" / key).unlink()
+    (tmp_path / "store" / key / "within").mkdir(parents=True)
+
+
+async def test_a_run_stops_after_several_batches_if_the_store_deletes_nothing(
     pool: Pool, store: Store, files: ArtifactStore, deliver: Any, story_of: Any, tmp_path: Path, monkeypatch: Any
 ) -> None:
     monkeypatch.setattr(artifact_expiry, "BATCH", 2)
-    for n in range(3):
+    monkeypatch.setattr(artifact_expiry, "FAILED_BATCHES", 2)
+    for n in range(4):
         for key in await make(pool, store, files, deliver, story_of(f"job {n}")):
-            (tmp_path / "store" / key).unlink()
-            (tmp_path / "store" / key / "within").mkdir(parents=True)
-    assert await run(pool, files) == Deleted(failed=2)
-    assert sum(expired for expired, _, _ in await rows(pool)) == 2
+            make_stubborn(tmp_path, key)
+    assert await run(pool, files) == Deleted(failed=4)
+    assert sum(expired for expired, _, _ in await rows(pool)) == 4
+
+
+async def test_files_that_can_never_be_deleted_do_not_stop_the_expiry_of_others(
+    pool: Pool, store: Store, files: ArtifactStore, deliver: Any, story_of: Any, tmp_path: Path, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(artifact_expiry, "BATCH", 2)
+    monkeypatch.setattr(artifact_expiry, "FAILED_BATCHES", 2)
+    for n in range(4):
+        for key in await make(pool, store, files, deliver, story_of(f"stubborn {n}")):
+            make_stubborn(tmp_path, key)
+    await run(pool, files)
+    await run(pool, files)
+    for n in range(3):
+        await make(pool, store, files, deliver, story_of(f"later {n}"))
+    interrupted = story_of("later 0").job_id
+    await pool.execute("UPDATE artifacts SET expired_at = now(), kept_days = 30 WHERE job_id = $1", interrupted)
+    assert (await run(pool, files)).files == 6
+
+
+async def test_the_rows_that_are_due_are_found_without_reading_those_that_are_not(pool: Pool) -> None:
+    await pool.execute(
+        "INSERT INTO artifacts (attempt_id, name, job_id, content_type, size_bytes, sha256)"
+        " SELECT n, 'track.mp3', n, 'audio/mpeg', 1, '' FROM generate_series(1, 5000) n"
+    )
+    await pool.execute("ANALYZE artifacts")
+    asked = "EXPLAIN SELECT FROM artifacts WHERE {} ORDER BY {} LIMIT 200"
+    due = await pool.fetch(asked.format(artifact_expiry.DUE.replace("$1", "'30 days'"), "made_at, attempt_id, name"))
+    left = await pool.fetch(asked.format(artifact_expiry.LEFT_OVER, "expired_at DESC, attempt_id DESC, name DESC"))
+    plan_of_due, plan_of_left = ("\n".join(row[0] for row in plan) for plan in (due, left))
+    assert "Index Cond: (made_at <" in plan_of_due
+    assert "using artifacts_left_over" in plan_of_left
 
 
 async def test_the_retention_worker_of_the_sink_deletes_files(

@@ -135,6 +135,23 @@ async def test_files_of_an_attempt_that_is_still_collecting_stay_after_the_end_o
     assert len((await made.survey()).orphans) == 1
 
 
+@pytest.mark.parametrize(
+    ("kind", "days_ago", "orphans"),
+    [("output_refused", 30, 0), ("store_failed", 89, 0), ("output_refused", 91, 1), ("model_error", 30, 1)],
+)
+async def test_files_of_an_attempt_stay_while_its_other_outputs_can_be_collected(
+    made: Files, store: Store, pool: Pool, deliver: Any, story: Any, kind: str, days_ago: int, orphans: int
+) -> None:
+    await store_job(made, store, deliver, story)
+    await made.put(artifact_key(story.job_id, attempt_id_for(story.job_id, 1), "audio.mp3"), days=99)
+    await pool.execute(
+        "UPDATE attempts SET error_kind = $1, finished_at = now() - make_interval(days => $2) WHERE n = 1",
+        kind,
+        days_ago,
+    )
+    assert len((await made.survey()).orphans) == orphans
+
+
 async def test_an_orphan_that_gets_a_row_or_is_written_again_in_the_meantime_stays(
     made: Files, store: Store, pool: Pool, deliver: Any, story: Any
 ) -> None:

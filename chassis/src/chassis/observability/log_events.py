@@ -150,6 +150,7 @@ class PostgresEvent(LogEvent):
     DUE_ROWS_POSTPONED = ("due rows wait for the database", "warning", "loop error", _DATABASE)
     GAUGES_NOT_READ = ("the gauges that are read from the database are not up to date", "warning", "error", _DATABASE)
     RETENTION_POSTPONED = ("retention waits for the database", "warning", "error", _DATABASE)
+    RETENTION_TASK_POSTPONED = ("a retention task waits for the database", "warning", "task error", _DATABASE)
     RETENTION_DELETED = ("expired data deleted", "info", "deleted")
     RETENTION_TASK_FAILED = ("a retention task failed", "error", "task", _BUG + " The task is run again in an hour.")
 

@@ -71,7 +71,10 @@ class RetentionWorker:
         return background(self._runtime, "the retention worker", self._run())
 
     async def once(self) -> dict[str, int] | None:
-        """Run all tasks now; returns the number of deleted items by task, or None if another replica runs them."""
+        """Run all tasks now; returns the number of deleted items by task, or None if another replica runs them.
+
+        A task that fails does not prevent the others. Raises one of TRANSIENT if the connection is lost.
+        """
         async with advisory_lock(self._pool, self._lock) as acquired:
             if not acquired:
                 return None
@@ -99,8 +102,11 @@ class RetentionWorker:
                     total += done
                     if self._runtime.stopping.is_set():
                         break
-        except TRANSIENT:
-            raise
+        except TRANSIENT as error:
+            if connection.is_closed():
+                raise
+            # Such as a lock that was not granted, which says nothing about the other tasks.
+            self._log.warning(PostgresEvent.RETENTION_TASK_POSTPONED, task=task.what, error=repr(error))
         except Exception:  # noqa: BLE001 - a failed task must not end the service
             self._log.exception(PostgresEvent.RETENTION_TASK_FAILED, task=task.what)
         return total

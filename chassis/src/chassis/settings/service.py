@@ -27,6 +27,7 @@ from contracts.messages.requests import LONGEST_DEADLINE_S
 from contracts.topics import DAY_S, TOPICS
 
 _REPLAYED_S: Final = max(topic.retention_s for topic in TOPICS)
+DEFAULT_ROW_RETENTION_DAYS: Final = 90
 LEAST_ROW_RETENTION_DAYS: Final = max(_REPLAYED_S, 2 * LONGEST_DEADLINE_S) / DAY_S
 """The rows must outlast redelivery by Kafka, replays of dead letters, and any job in progress."""
 
@@ -56,7 +57,7 @@ class ServiceSettings(HttpSettings, KafkaSettings, TraceSettings):
         description="Seconds to finish work in after SIGTERM.",
     )
     row_retention_days: float = Field(
-        default=90,
+        default=DEFAULT_ROW_RETENTION_DAYS,
         le=36_500,
         allow_inf_nan=False,
         validation_alias="SEGUE_ROW_RETENTION_DAYS",

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from log_sink.retention.artifact_gc import Survey
 
 RETENTION: Final = "SEGUE_ARTIFACT_RETENTION_DAYS"
+ROW_RETENTION: Final = "SEGUE_ROW_RETENTION_DAYS"
 LEAST_AGE: Final = timedelta(hours=1)
 """A younger file is never deleted: it may have been stored, and its event not sent yet."""
 MOST_DAYS: Final = 36_500
@@ -89,16 +90,18 @@ def gc(
 ) -> None:
     """Delete files that are old enough, and orphans: files that a killed collection left behind."""
     from chassis.observability.logs import configure_logs
+    from chassis.settings.service import DEFAULT_ROW_RETENTION_DAYS
     from log_sink.retention.artifact_gc import AGE_OF_ORPHANS, CannotCollect
     from segue_cli.views.console import console
 
     configure_logs("segue", "WARNING", "auto")
     _read_settings(env_file)
     database_url, store_url = _required("DATABASE_URL"), _required("ARTIFACT_STORE_URL")
-    keep, orphan_age = older_than or _kept(), orphan_age or AGE_OF_ORPHANS
+    keep, orphan_age = older_than or _period(RETENTION), orphan_age or AGE_OF_ORPHANS
+    keep_rows = _period(ROW_RETENTION) or timedelta(days=DEFAULT_ROW_RETENTION_DAYS)
     out = console()
     try:
-        found = asyncio.run(_survey(database_url, store_url, keep, orphan_age))
+        found = asyncio.run(_survey(database_url, store_url, keep, orphan_age, keep_rows))
         out.print(_where(database_url, store_url), markup=False)
         out.print(_what_would_go(found, keep, orphan_age))
         if dry_run or not (found.due.files or found.orphans):
@@ -106,7 +109,7 @@ def gc(
             return
         if not yes:
             _ask(found)
-        expired, swept = asyncio.run(_delete(database_url, store_url, keep, orphan_age, found))
+        expired, swept = asyncio.run(_delete(database_url, store_url, keep, orphan_age, keep_rows, found))
     except CannotCollect as error:
         sys.exit(str(error))
     failed = expired.failed + swept.failed
@@ -126,19 +129,26 @@ def in_bytes(size: int) -> str:
     return f"{amount:.1f} TB"
 
 
-async def _survey(database_url: str, store_url: str, keep: timedelta | None, orphan_age: timedelta) -> Survey:
+async def _survey(
+    database_url: str, store_url: str, keep: timedelta | None, orphan_age: timedelta, keep_rows: timedelta
+) -> Survey:
     from log_sink.retention.artifact_gc import collection
 
-    async with collection(database_url, store_url, keep, orphan_age) as store:
+    async with collection(database_url, store_url, keep, orphan_age, keep_rows) as store:
         return await store.survey()
 
 
 async def _delete(
-    database_url: str, store_url: str, keep: timedelta | None, orphan_age: timedelta, found: Survey
+    database_url: str,
+    store_url: str,
+    keep: timedelta | None,
+    orphan_age: timedelta,
+    keep_rows: timedelta,
+    found: Survey,
 ) -> tuple[Deleted, Deleted]:
     from log_sink.retention.artifact_gc import collection
 
-    async with collection(database_url, store_url, keep, orphan_age) as store:
+    async with collection(database_url, store_url, keep, orphan_age, keep_rows) as store:
         return await store.delete(found)
 
 
@@ -153,7 +163,11 @@ def _what_would_go(found: Survey, keep: timedelta | None, orphan_age: timedelta)
         (old, found.due, "goes"),
         (f"orphans, older than {_days(orphan_age)}", orphans, "goes"),
         ("known by a row", found.standing.get("kept", Tally()), "stays, unless it is old enough"),
-        ("not known yet", found.standing.get("young", Tally()), "stays: young, or of a job under way"),
+        (
+            "not known yet",
+            found.standing.get("young", Tally()),
+            "stays: young, of a job under way, or of an output that can be collected",
+        ),
         ("of jobs that this database does not know", found.standing.get("foreign", Tally()), "stays"),
     )
     for what, tally, becomes in rows:
@@ -195,15 +209,15 @@ def _required(name: str) -> str:
     return value
 
 
-def _kept() -> timedelta | None:
-    if not (told := os.environ.get(RETENTION)):
+def _period(name: str) -> timedelta | None:
+    if not (told := os.environ.get(name)):
         return None
     try:
         days = float(told)
     except ValueError:
         days = 0
     if not 1 <= days <= MOST_DAYS:
-        sys.exit(f"{RETENTION}: must be a number of days from 1 to {MOST_DAYS}")
+        sys.exit(f"{name}: must be a number of days from 1 to {MOST_DAYS}")
     return timedelta(days=days)
 
 

@@ -28,6 +28,14 @@ _CREATE: Final = """DO $$ BEGIN
     IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{role}') THEN CREATE ROLE {role} LOGIN; END IF;
     EXECUTE format('GRANT CONNECT ON DATABASE %I TO {role}', current_database());
 END $$"""
+READER_TIME_LIMIT: Final = "30s"
+"""The longest that a statement of the role for people may take, unless an operator has set another limit."""
+_LIMIT: Final = """DO $$ BEGIN
+    IF NOT EXISTS (SELECT FROM pg_roles, unnest(rolconfig) AS c (set)
+                   WHERE rolname = '{role}' AND starts_with(c.set, 'statement_timeout=')) THEN
+        ALTER ROLE {role} SET statement_timeout = '{limit}';
+    END IF;
+END $$"""
 
 
 def statements(prefix: str, owner: str | None) -> Iterator[str]:
@@ -38,6 +46,7 @@ def statements(prefix: str, owner: str | None) -> Iterator[str]:
     roles = [role_of(prefix, schema.service) for schema in SCHEMAS]
     for role in dict.fromkeys([*roles, prefix + READER]):
         yield _CREATE.format(role=role)
+    yield _LIMIT.format(role=prefix + READER, limit=READER_TIME_LIMIT)
     for schema in SCHEMAS:
         yield from _own(schema, role_of(prefix, schema.service), _quoted(owner) if owner else "CURRENT_USER")
         for service, views in schema.read_by.items():

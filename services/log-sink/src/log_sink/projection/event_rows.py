@@ -42,36 +42,40 @@ _MAX_DIGITS_BEFORE_POINT: Final = 131_072
 _MAX_DIGITS_AFTER_POINT: Final = 16_383
 
 
-class _TooBig(Exception):
+class _NotStorable(Exception):
     pass
 
 
 def fits_jsonb(body: bytes) -> bool:
     """Whether PostgreSQL's jsonb can store a valid body, including the fields that this release ignores.
 
-    jsonb does not allow NUL, and limits the digits of numbers:
+    jsonb does not allow NUL, NaN and Infinity, which the decoder of messages accepts, and limits the digits of numbers:
     https://www.postgresql.org/docs/current/datatype-json.html and
     https://www.postgresql.org/docs/current/datatype-numeric.html#DATATYPE-NUMERIC-TABLE.
     """
     if holds_nul(body):
         return False
     try:
-        json.loads(body, parse_float=_checked, parse_int=_checked)
-    except _TooBig:
+        json.loads(body, parse_float=_checked, parse_int=_checked, parse_constant=_refused)
+    except _NotStorable:
         return False
     return True
+
+
+def _refused(_constant: str) -> None:
+    raise _NotStorable
 
 
 def _checked(number: str) -> None:
     try:
         value = Decimal(number)
     except InvalidOperation:  # The exponent is beyond the range of Decimal.
-        raise _TooBig from None
+        raise _NotStorable from None
     exponent = value.as_tuple().exponent
     if value.adjusted() >= _MAX_DIGITS_BEFORE_POINT or not isinstance(exponent, int):
-        raise _TooBig
+        raise _NotStorable
     if -exponent > _MAX_DIGITS_AFTER_POINT:
-        raise _TooBig
+        raise _NotStorable
 
 
 def event_row(delivered: Delivered) -> tuple[object, ...]:

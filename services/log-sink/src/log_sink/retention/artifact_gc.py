@@ -15,13 +15,17 @@ from chassis.errors import CannotStart
 from chassis.postgres.limits import advisory_lock, bounded
 from chassis.postgres.pool import TRANSIENT, Connection, open_pool
 from chassis.postgres.retention import lock_of
-from log_sink.retention.artifact_expiry import DUE, Deleted, delete_all, expire
+from chassis.settings.service import DEFAULT_ROW_RETENTION_DAYS
+from log_sink.retention.artifact_expiry import DUE, LEFT_OVER, Deleted, delete_all, expire
 from log_sink.retention.orphans import Standing, orphans_again, standings
 
 SCHEMA: Final = "log_sink"
 AGE_OF_ORPHANS: Final = timedelta(days=1)
 
-_DUE: Final = f"SELECT count(*) AS files, coalesce(sum(size_bytes), 0)::bigint AS size_bytes FROM artifacts WHERE {DUE}"  # noqa: S608
+_DUE: Final = f"""
+SELECT count(*) AS files, coalesce(sum(size_bytes), 0)::bigint AS size_bytes FROM artifacts
+WHERE {LEFT_OVER} OR {DUE}
+"""  # noqa: S608 - consists of names in this package only
 _ROWS: Final = "SELECT count(*) FROM artifacts WHERE removed_at IS NULL"
 _NEWEST: Final = """
 SELECT job_id, attempt_id, name, size_bytes, content_type, made_at, expired_at FROM artifacts
@@ -86,17 +90,24 @@ class Totals:
 class Collection:
     """The artifact store and its rows in the database; the retention lock is held while it is used."""
 
-    def __init__(self, connection: Connection, store: ArtifactStore, keep: timedelta | None, orphan_age: timedelta):
+    def __init__(
+        self,
+        connection: Connection,
+        store: ArtifactStore,
+        keep: timedelta | None,
+        orphan_age: timedelta,
+        keep_rows: timedelta,
+    ) -> None:
         self._connection = connection
         self._store = store
         self._keep = keep
-        self._orphan_age = orphan_age
+        self._ages = (orphan_age, keep_rows)
 
     async def survey(self) -> Survey:
         """List all files, without changes. Raises CannotCollect if rows exist and none of their files does."""
         tallies: dict[Standing, Tally] = {}
         orphans: list[ListedFile] = []
-        async for files in standings(self._connection, self._store, self._orphan_age):
+        async for files in standings(self._connection, self._store, *self._ages):
             for file, standing in files:
                 tallies[standing] = tallies.get(standing, Tally()).plus(file)
             orphans += [file for file, standing in files if standing == "orphan"]
@@ -111,7 +122,7 @@ class Collection:
         expired, orphans = Deleted(), Deleted()
         async for batch in expire(self._connection, self._store, self._keep):
             expired += batch
-        async for files in orphans_again(self._connection, self._store, self._orphan_age, found.orphans):
+        async for files in orphans_again(self._connection, self._store, *self._ages, found.orphans):
             gone = await delete_all(self._store, [file.key for file in files])
             size = sum(file.size_bytes for file, is_gone in zip(files, gone, strict=True) if is_gone)
             orphans += Deleted(sum(gone), size, len(gone) - sum(gone))
@@ -120,7 +131,11 @@ class Collection:
 
 @asynccontextmanager
 async def collection(
-    database_url: str, store_url: str, keep: timedelta | None, orphan_age: timedelta = AGE_OF_ORPHANS
+    database_url: str,
+    store_url: str,
+    keep: timedelta | None,
+    orphan_age: timedelta = AGE_OF_ORPHANS,
+    keep_rows: timedelta = timedelta(days=DEFAULT_ROW_RETENTION_DAYS),
 ) -> AsyncIterator[Collection]:
     """Hold the retention lock for as long as the block lasts. Raises CannotCollect if the lock is held by another
     process, or if the database or the store cannot be used.
@@ -131,7 +146,7 @@ async def collection(
             if not ours:
                 raise CannotCollect("the log-sink is deleting old files right now: try again in a minute")
             async with bounded(pool, None) as connection:
-                yield Collection(connection, store, keep, orphan_age)
+                yield Collection(connection, store, keep, orphan_age, keep_rows)
     except CannotStart as error:
         raise CannotCollect(str(error)) from error
     except (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError) as error:

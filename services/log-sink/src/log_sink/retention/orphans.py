@@ -1,8 +1,11 @@
 """Orphans: files in the artifact store without a row, left by a collection that was killed or given up.
 
 A file is an orphan only if its job is in the read model and has ended, its attempt has ended, it has no row, and it was
-not written recently. If the job is not in the read model, it may belong to another installation, or the read model may
-have been created anew: its files are counted, and not deleted.
+not written recently. An attempt whose output an operator can still have fetched again keeps what it has stored already:
+the adapter counts on it for as long as it has the attempt's row.
+
+If the job is not in the read model, it may belong to another installation, or the read model may have been created
+anew: its files are counted, and not deleted.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from typing import Final, Literal
 
 from chassis.artifacts import ArtifactStore, ListedFile
 from chassis.postgres.pool import Connection
+from contracts.failures import COLLECTABLE
 from contracts.ids import UUID_PATTERN
 
 JOBS: Final = "jobs"
@@ -26,6 +30,7 @@ _STANDINGS: Final = """
 SELECT CASE
     WHEN a.removed_at IS NULL AND a.attempt_id IS NOT NULL THEN 'kept'
     WHEN j.job_id IS NULL THEN 'foreign'
+    WHEN t.state = 'failed' AND t.error_kind = ANY($4::text[]) AND t.finished_at > now() - $5::interval THEN 'young'
     WHEN j.status IN ('succeeded', 'failed', 'cancelled')
          AND coalesce(t.state IN ('succeeded', 'failed', 'cancelled'), true) THEN 'orphan'
     ELSE 'young' END AS standing
@@ -40,27 +45,31 @@ Standings = list[tuple[ListedFile, Standing]]
 
 
 async def standings(
-    connection: Connection, store: ArtifactStore, older_than: timedelta, folder: str = JOBS
+    connection: Connection, store: ArtifactStore, older_than: timedelta, keep_rows: timedelta, folder: str = JOBS
 ) -> AsyncGenerator[Standings, None]:
     """All files of jobs below `folder`, each with its standing; files with other keys are skipped.
 
-    A file younger than `older_than` is never an orphan.
+    A file younger than `older_than` is never an orphan. `keep_rows` is how long adapters keep the rows of attempts.
     """
     async for listed in store.listed(folder):
         files = [(file, match) for file in listed if (match := _KEY.match(file.key))]
         places = [match.groups() for _, match in files]
         columns = [list(column) for column in zip(*places, strict=True)] or [[], [], []]
-        rows = await connection.fetch(_STANDINGS, *columns)
+        rows = await connection.fetch(_STANDINGS, *columns, sorted(COLLECTABLE), keep_rows)
         since = await connection.fetchval("SELECT now()") - older_than
         yield [(file, _standing(file, row["standing"], since)) for (file, _), row in zip(files, rows, strict=True)]
 
 
 async def orphans_again(
-    connection: Connection, store: ArtifactStore, older_than: timedelta, found: Sequence[ListedFile]
+    connection: Connection,
+    store: ArtifactStore,
+    older_than: timedelta,
+    keep_rows: timedelta,
+    found: Sequence[ListedFile],
 ) -> AsyncGenerator[list[ListedFile], None]:
     """The files in the folders of `found` that are orphans now, folder by folder."""
     for folder in sorted({file.key.rpartition("/")[0] for file in found}):
-        async for files in standings(connection, store, older_than, folder):
+        async for files in standings(connection, store, older_than, keep_rows, folder):
             yield [file for file, standing in files if standing == "orphan"]
 
 

@@ -13,7 +13,7 @@ from typing import Final
 
 from chassis.postgres.pool import Connection
 from chassis.postgres.retention import RetentionTask, delete_rows_task
-from log_sink.retention.partitions import month_after, months_wanted
+from log_sink.retention.partitions import limit_lock, month_after, months_wanted
 
 _MONTHS: Final = "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'events'::regclass ORDER BY 1"
 _MONTH: Final = re.compile(r"^events_([0-9]{4})_([0-9]{2})$")
@@ -38,7 +38,9 @@ def log_tasks(keep: timedelta) -> tuple[RetentionTask, ...]:
     async def months(connection: Connection) -> AsyncGenerator[int, None]:
         now = await connection.fetchval("SELECT now()")
         for month in over([row[0] for row in await connection.fetch(_MONTHS)], now, keep):
-            await connection.execute("SELECT drop_events_partition($1)", month)
+            async with connection.transaction():
+                await limit_lock(connection)
+                await connection.execute("SELECT drop_events_partition($1)", month)
             yield 1
 
     return (
