@@ -150,7 +150,7 @@ class Gatherer:
         self.bills += [json.loads(line) for line in lines]
 
     def _read_logs(self) -> None:
-        for one in self._system.members:
+        for one in self._system.logged:
             lines = whole_lines(one.log, self._logs_read[one.name])
             self._logs_read[one.name] += sum(map(len, lines))
             self.unexpected_ends += [UnexpectedEnd(one.name, error) for error in unexpected_errors(lines)]
