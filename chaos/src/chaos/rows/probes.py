@@ -20,7 +20,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from chaos.cluster.fleet import Fleet
 from chaos.cluster.replica import Replica
 from chaos.cluster.topics import partitions_of
-from chaos.load.clients import FINAL, Load, Request
+from chaos.load.clients import FINAL, Load
+from chaos.load.requests import Request
 from chassis.kafka.topics import admin
 from chassis.settings.kafka.cluster import KafkaCluster
 from contracts.topics import TOPICS, ServiceName, Topic
