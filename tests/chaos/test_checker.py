@@ -319,10 +319,25 @@ def contradicted(history: History) -> None:
 
 
 def cancelled_after_success(history: History) -> None:
-    history.windows = [replace(one, began=NOON - 100, ended=NOON - 99) for one in history.windows]
-    history.event(1.4, "job.cancelled", version=5, status="cancelled", effect="stopped")
-    history.client_answer(1.35, "cancel", 202, status="running")
+    """The job is cancelled 100 ms after its attempt has succeeded, and nothing was wrong at that time."""
+    first_failed(history, "content_policy")
+    history.windows = []
     history.forget("job.succeeded")
+    history.event(1.4, "job.cancelled", version=4, status="cancelled", effect="stopped")
+    history.answers = [one for one in history.answers if one.call != "artifact"]
+    for n, one in enumerate(history.answers):
+        body = {**one.body, **({"status": "cancelled"} if one.call in ("page", "job") else {})}
+        if "spec" in body:
+            body["spec"] = {"fields": {}, "faults": ["refuse-policy"]}
+        history.answers[n] = replace(one, body=body)
+    history.answers.insert(2, ClientAnswer(NOON + 1.35, TOKEN, "cancel", 202, JOB, {"status": "running"}))
+    history.change("jobs", JOB, status="cancelled")
+    history.change("decided", JOB, state="cancelled")
+
+
+def told_another_end(history: History, call: Any) -> None:
+    """A client is told an end that no event says, before it is told the right one."""
+    history.answers.insert(2, ClientAnswer(NOON + 1.1, TOKEN, call, 200, JOB, {"status": "failed"}))
 
 
 VIOLATIONS: dict[str, tuple[str, Change]] = {
@@ -393,8 +408,8 @@ VIOLATIONS: dict[str, tuple[str, Change]] = {
     "made, called lost, and paid for elsewhere": ("paid_twice", made_and_lost),
     "a failure before a success that nothing explains": ("wrong_ending", lambda h: first_failed(h, "provider_error")),
     "the one before the last still runs": ("paid_twice", third_attempt),
-    "told of another end in between": ("wrong_ending", lambda h: h.client_answer(1.1, "page", 200, status="failed")),
-    "told of another end by a cancel": ("wrong_ending", lambda h: h.client_answer(1.1, "cancel", 200, status="failed")),
+    "told of another end in between": ("wrong_ending", lambda h: told_another_end(h, "page")),
+    "told of another end by a cancel": ("wrong_ending", lambda h: told_another_end(h, "cancel")),
     "an event that contradicts itself": ("wrong_ending", contradicted),
     "another client's job": ("phantom", another_clients),
     "another client's input": (

@@ -63,9 +63,12 @@ REQUEST_FAULTS: Final[dict[str, Fault]] = {
     "out-of-memory": _submit(Kind.MODEL_ERROR, only="replicate", fail="out_of_memory"),
     "stuck-queue": _submit(Kind.START_TIMEOUT, stuck_queue=True),
     # A fal run that may last longer than its route declares is the one case in which its absence is no proof.
-    "run-too-long": _submit(Kind.RUN_TIMEOUT, only="fal", run_s=9),
+    # While its status cannot be read as well, nothing shows that it has started.
+    "run-too-long": _submit(Kind.RUN_TIMEOUT, Kind.START_TIMEOUT, only="fal", run_s=9),
     # Replicate itself ends it at the given deadline, and does not report that as the reason.
-    "never-finish": _submit(Kind.RUN_TIMEOUT, Kind.CANCELLED_BY_PROVIDER, only="replicate", never_finish=True),
+    "never-finish": _submit(
+        Kind.RUN_TIMEOUT, Kind.START_TIMEOUT, Kind.CANCELLED_BY_PROVIDER, only="replicate", never_finish=True
+    ),
     # If it is noticed only after the deadline, the deadline may have been the reason.
     "aborted": _submit(Kind.CANCELLED_BY_PROVIDER, Kind.START_TIMEOUT, Kind.RUN_TIMEOUT, end_as="aborted"),
     "files-gone": _submit(Kind.OUTPUT_LOST, files="gone"),
