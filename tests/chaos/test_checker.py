@@ -537,21 +537,26 @@ def test_a_fault_long_ago_explains_nothing() -> None:
     assert {one.kind for one in check(history.evidence())} == {"wrong_ending"}
 
 
-def test_an_earlier_failure_explains_an_open_breaker_at_the_same_provider() -> None:
-    for provider, kinds in (("replicate", set()), ("fal", {"wrong_ending"})):
-        history = clean()
-        throttled(history, 429)
-        history.bills = [one for one in history.bills if one.get("attempt_id") != SECOND]
-        history.rewrite("attempt.submitting", provider=provider)
-        other = attempt_id_for(job_id_for("default", "another"), 1)
-        strike = {"attempt_id": other, "version": 1}
-        when = datetime.fromtimestamp(NOON - 20, UTC)
-        job_id = other.rpartition(".")[0]
-        history.events.append(Event("segue.attempts", 0, 90, "attempt.ambiguous", "x", job_id, when, strike))
-        row = {"attempt_id": other, "job_id": job_id, "provider": provider, "live": False}
-        history.rows["ordered"].append(row)
-        found = check(history.evidence())
-        assert {one.kind for one in found if job_id not in one.subject} - {"lost"} == kinds, found
+@pytest.mark.parametrize(
+    ("provider", "endpoint", "kinds"),
+    [
+        ("replicate", "a/model", set()),
+        ("replicate", "a/nother", {"wrong_ending"}),
+        ("fal", "a/model", {"wrong_ending"}),
+    ],
+)
+def test_an_earlier_failure_explains_an_open_breaker(provider: str, endpoint: str, kinds: set[str]) -> None:
+    history = clean()
+    throttled(history, 429)
+    history.bills = [one for one in history.bills if one.get("attempt_id") != SECOND]
+    history.rewrite("attempt.submitting", endpoint="a/model")
+    job_id = job_id_for("default", "another")
+    other = attempt_id_for(job_id, 1)
+    lost = {"attempt_id": other, "version": 1, "endpoint": endpoint}
+    when = datetime.fromtimestamp(NOON - 20, UTC)
+    history.events.append(Event("segue.attempts", 0, 90, "attempt.ambiguous", "x", job_id, when, lost))
+    history.rows["ordered"].append({"attempt_id": other, "job_id": job_id, "provider": provider, "live": False})
+    assert {one.kind for one in check(history.evidence()) if job_id not in one.subject} == kinds
 
 
 def test_a_lost_answer_explains_what_stays_open_at_the_deadline_and_not_before() -> None:

@@ -98,7 +98,7 @@ class Run:
         kinds |= {str(FailureKind.EXPIRED)} if give_up else set()
         ends = frozenset(map(str, SERVICES if row.unsettles else ()))
         refuses = FailureKind.NEVER_ACCEPTED in row.explains
-        window = Window(result.name, began, time.time(), kinds, refuses=refuses, ends=ends)
+        window = Window(result.name, began, time.time(), kinds, row.provider, refuses, ends)
         windows = [window, *disturbance_windows(self._fleet.disturbances.since(began))]
         await self._check_jobs(
             result, load, windows, buried, began, dead_letters=row.dead_letters, clients_give_up=give_up

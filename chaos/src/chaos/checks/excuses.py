@@ -10,7 +10,7 @@ from typing import Any, Final
 from chaos.cluster.disturbances import ProcessEnd
 from chaos.cluster.scale import BREAKER_SHUT_S
 from chaos.evidence.by_job import AttemptEvidence, JobEvidence
-from chaos.evidence.model import Window
+from chaos.evidence.model import Event, Window
 from chaos.load.faults import explained, refused
 from contracts.failures import FAILURES, FailureKind
 
@@ -29,35 +29,50 @@ SHORTEST_DEADLINE_S: Final = 15.0
 
 
 @dataclass(frozen=True, slots=True)
+class Strike:
+    """A failure that a circuit breaker counts."""
+
+    at: float
+    """Unix time in seconds."""
+    endpoint: str | None
+    """The endpoint whose breaker counts it; None if it is that of the provider."""
+
+
+@dataclass(frozen=True, slots=True)
 class Faults:
     """What was wrong, and when."""
 
     windows: Sequence[Window]
-    strikes: Mapping[str, Sequence[float]]
-    """By provider, when attempts failed in a way that a circuit breaker counts; Unix times."""
+    strikes: Mapping[str, Sequence[Strike]]
+    """By provider, the failures that its circuit breakers count."""
 
     def during(self, began: float, ended: float, lasting_s: float = AFTERMATH_S) -> list[Window]:
         """The faults that were active in a period, or had ended at most `lasting_s` seconds before."""
         return [one for one in self.windows if one.began < ended and one.ended + lasting_s > began]
 
-    def struck(self, provider: str, began: float, ended: float) -> bool:
-        """Whether a breaker of a provider may have been open in a period because of an earlier failure."""
-        return any(began - BREAKER_SHUT_S < at <= ended for at in self.strikes.get(provider, ()))
+    def struck(self, attempt: AttemptEvidence, began: float, ended: float) -> bool:
+        """Whether a breaker may have turned an attempt away in a period because of an earlier failure."""
+        strikes = [one for one in self.strikes.get(attempt.provider, ()) if began - BREAKER_SHUT_S < one.at <= ended]
+        return any(one.endpoint in (None, attempt.endpoint) for one in strikes)
 
 
 def faults_of(windows: Sequence[Window], jobs: Iterable[JobEvidence]) -> Faults:
     """The injected faults, and the failures that breakers count. Each of these is held against the faults itself."""
-    strikes: defaultdict[str, list[float]] = defaultdict(list)
+    strikes: defaultdict[str, list[Strike]] = defaultdict(list)
     for attempt in (one for job in jobs for one in job.attempts.values()):
-        strikes[attempt.provider] += [one.at.timestamp() for one in attempt.events if _counts(one.type, one.data)]
+        for one in attempt.events:
+            if (scope := _breaker(one)) is not None:
+                endpoint = attempt.endpoint if scope == "endpoint" else None
+                strikes[attempt.provider].append(Strike(one.at.timestamp(), endpoint))
     return Faults(windows, strikes)
 
 
-def _counts(what: str, data: Mapping[str, Any]) -> bool:
-    if what == "attempt.ambiguous":
-        return True
-    traits = FAILURES.get(FailureKind(data["kind"])) if what == "attempt.failed" else None
-    return traits is not None and traits.breaker is not None
+def _breaker(event: Event) -> str | None:
+    """The breaker that counts an event: `provider` or `endpoint`; None if none does."""
+    if event.type == "attempt.ambiguous":
+        return "endpoint"
+    traits = FAILURES.get(FailureKind(event.data["kind"])) if event.type == "attempt.failed" else None
+    return None if traits is None else traits.breaker
 
 
 def unexplained(job: JobEvidence, attempt: AttemptEvidence, faults: Faults) -> str | None:
@@ -90,7 +105,7 @@ def _excused(kind: FailureKind, job: JobEvidence, attempt: AttemptEvidence, faul
             if any(post["status"] != THROTTLED for post in attempt.posts):
                 return False
             lasting = faults.during(began, ended, BREAKER_SHUT_S)
-            return explained(kind, provider, words, lasting) or faults.struck(provider, began, ended)
+            return explained(kind, provider, words, lasting) or faults.struck(attempt, began, ended)
         case FailureKind.AMBIGUOUS_SUBMISSION:
             # No time was left to resolve it; it stays ambiguous, and nothing is paid again.
             return at_the_deadline and explained(kind, provider, words, then)

@@ -111,6 +111,7 @@ class Fleet:
         """Stop a replica and remove it."""
         await replica.term()
         await replica.close()
+        self.disturbances.end(replica.name)
         self.members.remove(replica)
         self.removed.append(replica)
 

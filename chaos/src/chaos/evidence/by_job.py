@@ -55,6 +55,11 @@ class AttemptEvidence:
         known = self.ordered or self.row or next(iter(self.posts), None) or {}
         return str(known.get("provider", "?"))
 
+    @property
+    def endpoint(self) -> str | None:
+        """The provider's endpoint that it was ordered at; None if no event names it."""
+        return next((str(one.data["endpoint"]) for one in self.events if one.data.get("endpoint")), None)
+
 
 _OVER: Final = frozenset({"attempt.succeeded", "attempt.failed", "attempt.cancelled"})
 

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import asyncpg
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka.errors import KafkaError
 
 from chaos.cluster.system import System
 from chaos.cluster.topics import behind, partitions_of, places_in
@@ -106,7 +107,10 @@ class Gatherer:
         if unread:
             return unread
         # Commands and callbacks as well: who is stuck on one of them has no row that shows it.
-        late = await behind(self._system.env["KAFKA_BOOTSTRAP_SERVERS"], await self._ends(TOPICS))
+        try:
+            late = await behind(self._system.env["KAFKA_BOOTSTRAP_SERVERS"], await self._ends(TOPICS))
+        except KafkaError as error:  # The coordinators move for a while after a broker was away.
+            return [f"the groups cannot be asked: {error!r}"]
         return [f"{group} has not committed {n} records" for group, n in late.items()]
 
     async def _ends(self, topics: Sequence[Topic]) -> dict[TopicPartition, int]:

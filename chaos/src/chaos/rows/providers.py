@@ -272,6 +272,7 @@ ROWS = {
             _hard_down,
             # The state of runs accepted before the outage is unknown as well, until their deadline.
             explains=frozenset(map(str, {*UNREACHED, Kind.START_TIMEOUT, Kind.RUN_TIMEOUT})),
+            provider="fal",
         ),
         Row(
             26,
