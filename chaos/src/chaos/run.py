@@ -118,7 +118,10 @@ class Run:
             load = await stack.enter_async_context(self._load(f"s{seed}", rng, FAULTY))
             await self._reset_providers()
             async with self._fleet.supervised():
-                await run_storm(storm, load, rate, jobs)
+                try:
+                    await run_storm(storm, load, rate, jobs)
+                except Exception as error:  # noqa: BLE001 - any exception is the storm's result; the next one runs
+                    result.error = f"{type(error).__name__}: {error}"
                 await self._recover(load, result)
         self.faults.update(storm.faults)
         self._count(self._fleet.tally - tally)

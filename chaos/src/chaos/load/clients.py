@@ -81,8 +81,10 @@ class Load:
             await asyncio.gather(sending, return_exceptions=True)
 
     async def wait_for_requests(self, count: int) -> None:
-        """Wait until `count` requests were sent."""
-        while len(self.requests) < count:  # noqa: ASYNC110 - it waits for a count
+        """Wait until `count` requests were sent. Raises RuntimeError if a client has ended with an error."""
+        while len(self.requests) < count:
+            if self.errors:
+                raise RuntimeError(self.errors[0])
             await asyncio.sleep(0.1)
 
     async def submit(self, words: str = "a warm pad", *, faults: tuple[str, ...] = (), **fields: Any) -> Request:
