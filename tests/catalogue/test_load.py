@@ -60,12 +60,26 @@ def test_a_valid_file_is_loaded(tmp_path: Path) -> None:
     assert set(load_catalogue(path).models) == {"music/one", "image/two"}
 
 
+def test_a_route_at_replicate_may_pin_a_version(tmp_path: Path) -> None:
+    pinned = f"someone/two:{'0123456789abcdef' * 4}"
+    path = tmp_path / "models.yaml"
+    path.write_text(GOOD.replace("someone/two", pinned))
+    [route] = load_catalogue(path).models["image/two"].routes
+    assert route.endpoint == pinned
+
+
 @pytest.mark.parametrize(
     ("old", "new", "error"),
     [
         ("title: One", "titel: One", "3: unknown key titel"),
         ("    title: One\n", "", "2: title is missing"),
         ("endpoint: fal-ai/one", "endpoint: one", "6: endpoint: String should match pattern"),
+        ("endpoint: fal-ai/one", f"endpoint: fal-ai/one:{'a' * 64}", "6: endpoint: fal has no versions"),
+        ("endpoint: someone/two", f"endpoint: someone/two:{'A' * 64}", "21: endpoint: the version after the colon"),
+        ("endpoint: someone/two", f"endpoint: someone/two:{'a' * 63}", "21: endpoint: the version after the colon"),
+        ("endpoint: someone/two", f"endpoint: someone/two:{'a' * 65}", "21: endpoint: the version after the colon"),
+        ("endpoint: someone/two", "endpoint: someone/two:a:b", "21: endpoint: String should match pattern"),
+        ("endpoint: someone/two", "endpoint: 'someone/two:'", "21: endpoint: String should match pattern"),
         ("        source: https://example.com/one\n", "", "5: source is missing"),
         ("source: https://example.com/one", "source: somewhere", "16: source: String should match pattern"),
         ("      fal:", "      fall:", "5: 'fall': Input should be 'fal' or 'replicate'"),

@@ -226,6 +226,9 @@ def test_lyrics_and_prompts_are_never_truncated(catalogue: Catalogue) -> None:
         ("music/elevenlabs", "fal", music(duration_s=60), 0.8),
         ("music/elevenlabs", "fal", music(duration_s=60.1), 1.6),
         ("music/elevenlabs", "replicate", music(duration_s=60), 0.498),
+        ("music/elevenlabs", "replicate", music(duration_s=5.25), 0.043575),
+        # What is sent is 5 s, the least that this endpoint makes.
+        ("music/elevenlabs", "replicate", music(duration_s=1), 0.0415),
         ("music/lyria-2", "fal", music(), None),
         ("music/lyria-2", "replicate", music(), None),
         ("image/flux-schnell", "fal", image(num_images=3), 0.009),

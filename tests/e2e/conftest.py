@@ -48,6 +48,26 @@ SETTINGS = {
 SESSION_S = {"embedded": patient(1.5), "apache": patient(4)}
 """On the embedded cluster, a consumer that rejoins its group waits for a whole session."""
 
+COMMUNITY = "meta/musicgen:671ac645ce5e552cc63a54a2bbff63fcf798043055d2dac5fc9e36a837eedcfb"
+COMMUNITY_MODEL = f"""
+  music/musicgen:
+    title: MusicGen
+    routes:
+      replicate:
+        endpoint: {COMMUNITY}
+        input:
+          prompt: {{from: prompt}}
+          duration: {{from: duration_s, clamp: [1, 190], round: up}}
+        limits:
+          duration_s: {{max: 190}}
+          vocals: forbidden
+          lyrics: forbidden
+        price: {{usd: 0.03, per: run}}
+        longest_run_s: 300
+        start_within_s: 120
+        source: https://replicate.com/meta/musicgen/api/schema
+"""
+
 ADAPTERS = ("fal_adapter", "replicate_adapter")
 UNFINISHED = """
     SELECT 'a live job' FROM orchestrator.jobs WHERE next_action_at IS NOT NULL
@@ -336,10 +356,11 @@ async def _apache_kafka() -> AsyncIterator[str]:
 
 
 def _catalogue(folder: Path) -> Path:
-    """The repository's own catalogue, with a short limit on how long one model may run."""
+    """The repository's own catalogue, with a short limit on how long one model may run, and with a community model."""
     before, name, after = default_catalogue_path().read_text().partition("  music/lyria-2:\n")
+    short = after.replace("longest_run_s: 300", f"longest_run_s: {RUN_LIMIT_S}", 2)
     path = folder / "models.yaml"
-    path.write_text(before + name + after.replace("longest_run_s: 300", f"longest_run_s: {RUN_LIMIT_S}", 2))
+    path.write_text(before + name + short + COMMUNITY_MODEL)
     return path
 
 

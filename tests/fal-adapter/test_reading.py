@@ -1,6 +1,7 @@
 """The outcomes that fal's answers stand for."""
 
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
@@ -24,6 +25,8 @@ from adapter_kit.port.outcomes import (
     Waiting,
 )
 from contracts.failures import FailureKind as Kind
+from contracts.ids import attempt_id_for, job_id_for
+from contracts.messages.requests import ResolutionRequested
 from fal_adapter.reading import cancel_outcome, ref_of, result_outcome, status_outcome
 from fal_adapter.transport import origin, sdk_version
 
@@ -326,6 +329,16 @@ def test_a_failed_cancel_is_no_evidence_about_the_run(done: Exchange, expected: 
 @pytest.mark.parametrize("bad", [None, 7, "", "a/b", "a?b", "x" * 201, "a b", "é"])
 def test_an_invalid_id_is_none(bad: Any) -> None:
     assert ref_of(answer(200, {"request_id": bad})) is None
+
+
+@pytest.mark.parametrize("request_id", ["-a", "_a", "A-0_z", "x" * 200])
+def test_an_operator_can_name_every_run_that_is_accepted(request_id: str) -> None:
+    ref = ref_of(answer(200, {"request_id": request_id}))
+    assert ref is not None
+    job_id = job_id_for("default", "named")
+    about = {"job_id": job_id, "attempt_id": attempt_id_for(job_id, 1), "occurred_at": datetime.now(UTC)}
+    told = {"provider": "fal", "tenant": "default", "provider_ref": ref.request_id}
+    assert ResolutionRequested.model_validate(about | told).provider_ref == request_id
 
 
 def test_the_given_urls_are_kept() -> None:

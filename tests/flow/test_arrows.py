@@ -68,6 +68,7 @@ INPUTS: tuple[Input, ...] = (
     Due(),
     CalledBack(),
     CalledBack(REF),
+    CalledBack(REF, at_work=True),
     CalledBack(REF, Produced((Output("https://files.example/a.wav"),))),
     CancelWanted("client"),
     CancelWanted("deadline"),

@@ -181,8 +181,10 @@ async def handlers(database_url: str) -> AsyncIterator[dict[ServiceName, Handler
         given = {"kafka_bootstrap_servers": "127.0.0.1:9", "database_url": database_url}
         settings = AdapterSettings.model_validate(given)
         outbox = Outbox(ledger, broker, runtime_of("fal-adapter"))
-        callbacks = Callbacks(fal, BreakerStore(Limits(), 60), CallbackMonitor("fal"))
-        made["fal-adapter"] = CommandHandler("fal", settings, outbox, claim_nothing, callbacks, results_kept_s=3_600)
+        callbacks, breakers = Callbacks(fal, CallbackMonitor("fal")), BreakerStore(Limits(), 60)
+        made["fal-adapter"] = CommandHandler(
+            "fal", settings, outbox, claim_nothing, callbacks, breakers, results_kept_s=3_600
+        )
         made["log-sink"] = Store(log).store
         yield made
 

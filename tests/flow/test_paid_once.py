@@ -214,7 +214,7 @@ class World:
         self._decide(Requested(request, candidates, (), None, BEGIN))
 
     def cancel(self) -> None:
-        self._decide(CancelAsked())
+        self._decide(CancelAsked(self.now))
 
     def fall_silent(self, which: int) -> None:
         """An adapter falls silent, or is heard of again, upon which the waiting jobs are due."""
@@ -249,10 +249,11 @@ class World:
                     return CollectFailed(Failure(FailureKind.OUTPUT_LOST, "gone"), final=False, asked_at=asked_at)
                 return Collected((ARTIFACT,))
 
-    def call_back(self, which: int, *, named: bool, with_result: bool = False) -> None:
+    def call_back(self, which: int, *, named: bool, with_result: bool = False, at_work: bool = False) -> None:
         """The provider calls back about one of its runs: at any time, repeatedly, with or without the id of the run.
 
-        `with_result`: a healthy run has finished, and the callback contains its output.
+        `with_result`: a healthy run has finished, and the callback contains its output. `at_work`: the callback says
+        that the run has started, however long ago that was.
         """
         run_id = list(self.runs)[which % len(self.runs)]
         run = self.runs[run_id]
@@ -261,7 +262,8 @@ class World:
             run.checks = max(run.checks, 3)
             self._window_begins(run, self.ledger[run.attempt_id])
             result = Produced((Output("https://files.example/audio.wav"),))
-        self._apply(run.attempt_id, CalledBack(ProviderRef(run_id, {}) if named else None, result))
+        at_work = at_work and named and result is None
+        self._apply(run.attempt_id, CalledBack(ProviderRef(run_id, {}) if named else None, result, at_work))
 
     def record(self, index: int, *, again: bool = False) -> None:
         """An outcome is written to the ledger; `again`: and will be once more."""
@@ -528,7 +530,8 @@ def play(world: World, move: tuple[str, int, Conditions]) -> None:  # noqa: C901
         case "silence":
             world.fall_silent(which)
         case "call" if world.runs:
-            world.call_back(which, named=not conditions.broken, with_result=conditions.final)
+            at_work = which % 2 == 0
+            world.call_back(which, named=not conditions.broken, with_result=conditions.final, at_work=at_work)
         case "rule" | "collect" if world.ledger and which % 5 == 0:
             {"rule": world.rule, "collect": world.collect}[what](which)
 
@@ -613,7 +616,7 @@ def test_a_run_that_called_back_is_known_and_over(
         play(world, move)
     finish(world)
     for which in range(len(world.runs)):
-        world.call_back(which, named=True)
+        world.call_back(which, named=True, at_work=which % 2 == 0)
     finish(world)
 
     for run_id, run in world.runs.items():

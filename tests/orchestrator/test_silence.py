@@ -14,6 +14,7 @@ from chassis.observability.telemetry import make_telemetry
 from chassis.postgres.pool import Pool, migrate, open_pool
 from chassis.runtime.runtime import Runtime
 from orchestrator import silence
+from orchestrator.decisions.remaining_candidates import NOT_ENABLED
 from orchestrator.silence import Silence
 
 SILENT_S = 45.0
@@ -85,9 +86,11 @@ async def test_an_adapter_without_a_schema_has_never_been_heard_of(pool: Pool, r
     assert await Silence(pool, runtime, BOTH, SILENT_S).current() == {"fal": None}
 
 
-async def test_only_enabled_providers_count(pool: Pool, runtime: Runtime) -> None:
+async def test_a_provider_that_is_not_enabled_counts_as_silent_and_is_no_warning(pool: Pool, runtime: Runtime) -> None:
     await heard(pool, "fal")
-    assert await Silence(pool, runtime, ("fal",), SILENT_S).current() == {}
+    await heard(pool, "replicate")
+    assert await Silence(pool, runtime, ("fal",), SILENT_S).current() == {"replicate": NOT_ENABLED}
+    assert runtime.warnings() == []
 
 
 async def test_nobody_is_silent_while_it_cannot_be_read_and_for_a_while_after_that(

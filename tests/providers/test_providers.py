@@ -329,12 +329,6 @@ class TestFal(ProviderSuite):
             run = run_of(kind, await provider.submit(kind.submission()))
             assert await provider.check(run) == Waiting(7)
 
-    async def test_the_key_can_be_probed_at_the_queue(self, kind: Any, box: Any, at_sandbox: Any) -> None:
-        async with at_sandbox(kind, api_url=None) as provider:
-            assert await provider.probe(kind.endpoint) == KeyAccepted()
-            box.settings(bad_keys=[kind.key])
-            assert isinstance(await provider.probe(kind.endpoint), KeyRefused)
-
 
 @pytest.mark.parametrize("kind", ["replicate"], indirect=True)
 class TestReplicate(ProviderSuite):

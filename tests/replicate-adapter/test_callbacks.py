@@ -14,23 +14,24 @@ ID = "gm3qorzdhgbfurvjtvhg6dckhu"
 
 
 @pytest.mark.parametrize(
-    ("status", "over"),
+    ("status", "over", "at_work"),
     [
-        ("starting", False),
-        ("processing", False),
-        ("succeeded", True),
-        ("failed", True),
-        ("canceled", True),
-        ("aborted", True),
-        ("PAUSED", False),
-        (None, False),
+        ("starting", False, False),
+        ("processing", False, True),
+        ("succeeded", True, False),
+        ("failed", True, False),
+        ("canceled", True, False),
+        ("aborted", True, False),
+        ("PAUSED", False, False),
+        (None, False, False),
     ],
 )
-def test_a_webhook_names_its_run(status: str | None, *, over: bool) -> None:
+def test_a_webhook_names_its_run(status: str | None, *, over: bool, at_work: bool) -> None:
     urls = {"get": "https://api.replicate.com/v1/predictions/\u0000\ud800"}
     callback = read_callback(json.dumps({"id": ID, "status": status, "output": None, "urls": urls}))
     assert callback is not None
-    assert (callback.ref.request_id, callback.ref.urls, callback.over) == (ID, {}, over)
+    assert (callback.ref.request_id, callback.ref.urls) == (ID, {})
+    assert (callback.over, callback.at_work) == (over, at_work)
 
 
 @pytest.mark.parametrize("body", ["", "null", "[]", "{}", '{"id": 7}', '{"id": "../x"}', "[" * 100_000, '{"id": "a'])

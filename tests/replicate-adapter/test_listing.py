@@ -100,7 +100,7 @@ def test_the_query_has_a_lower_and_an_upper_time() -> None:
         ({"created_at": "2026-01-01T12:00:00"}, False),
         ({"created_at": None}, False),
         ({"id": "../account"}, False),
-        ({"id": "-one"}, False),
+        ({"id": "x" * 201}, False),
         ({"id": "one\n"}, False),
         ({"id": 7}, False),
         ({"version": None}, True),
@@ -115,8 +115,8 @@ def test_only_items_with_an_id_and_a_time_are_runs(changes: Any, shown: bool) ->
 
 
 def test_an_id_may_have_the_characters_of_any_run_id() -> None:
-    (run,) = page(ITEM | {"id": "r8_one-2"}).runs
-    assert run.ref.request_id == "r8_one-2"
+    (run,) = page(ITEM | {"id": "-r8_one-2"}).runs
+    assert run.ref.request_id == "-r8_one-2"
 
 
 def test_a_listed_run_has_its_time_names_and_input() -> None:

@@ -115,9 +115,9 @@ async def adapter(
             callbacks_arrive=lambda: callback_monitor.callbacks_arrive,
             wake=claim_loop.wake,
         )
-        callbacks = Callbacks(provider, breakers, callback_monitor)
+        callbacks = Callbacks(provider, callback_monitor)
         claim = claim_loop.claim_within
-        handler = CommandHandler(name, settings, outbox, claim, callbacks, results_kept_s=results_kept_s)
+        handler = CommandHandler(name, settings, outbox, claim, callbacks, breakers, results_kept_s=results_kept_s)
         consumer = BatchConsumer(broker, runtime, topics, handler)
         async with (
             member(pool, settings.kafka, runtime),

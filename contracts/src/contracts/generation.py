@@ -25,8 +25,9 @@ else:
         Field(discriminator="modality"),
     ]
 
-PROVIDER_REF = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,99}$"
-"""The pattern of a provider's run id. The id becomes part of URLs, so it may contain no other characters."""
+PROVIDER_REF = r"^[A-Za-z0-9_-]{1,200}$"
+"""The pattern of a provider's run id, as adapters accept it from providers and operators name it. The id becomes part
+of URLs, so it may contain no other characters."""
 
 AmbiguityPolicy = Literal["hold", "resubmit"]
 """What happens to a job if it is not known whether its provider accepted the submit. `hold`: it waits for evidence up

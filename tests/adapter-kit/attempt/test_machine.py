@@ -87,6 +87,7 @@ BY_REF, UNNAMED, OF_ANOTHER = CalledBack(REF), CalledBack(), CalledBack(Provider
 AUDIO = Produced((Output("https://files.example/a.wav"),))
 WITH_OUTPUTS, OUTPUTS_OF_ANOTHER = replace(BY_REF, result=AUDIO), replace(OF_ANOTHER, result=AUDIO)
 OUTPUTS_OF_NO_RUN = CalledBack(result=AUDIO)
+AT_WORK, AT_WORK_OF_ANOTHER = replace(BY_REF, at_work=True), replace(OF_ANOTHER, at_work=True)
 
 
 def answered(outcome: Any, submission: int = 1) -> SubmitAnswered:
@@ -154,6 +155,12 @@ ROWS: list[tuple[str, Attempt, Input, str, list[str], str | None, datetime]] = [
     ("deaf to the end", AMBIGUOUS, Due(), "failed", ["failed"], None, QUEUED.deadline_at),
     ("look", RUNNING, Due(), "running", [], "Check", NOW),
     ("called back", RUNNING, BY_REF, "running", [], None, NOW),
+    ("called back at its start", RUNNING, AT_WORK, "running", ["progressed"], None, NOW),
+    ("called back at its start, which was known", STARTED, AT_WORK, "running", [], None, NOW),
+    ("called back at its start, after its end", PENDING, AT_WORK, "collecting", [], None, NOW),
+    ("called back at the start of another", RUNNING, AT_WORK_OF_ANOTHER, "running", [], None, NOW),
+    ("called back at its start before the answer", SUBMITTING, AT_WORK, "running", ["submitted"], None, NOW),
+    ("called back at its start, when it is to be stopped", CANCELLING, AT_WORK, "cancelling", [], None, NOW),
     ("called back before the answer", SUBMITTING, BY_REF, "running", ["submitted"], None, NOW),
     ("called back instead of the answer", AMBIGUOUS, BY_REF, "running", ["submitted"], None, NOW),
     (
@@ -635,6 +642,18 @@ def test_a_callback_makes_the_attempt_due_at_once(attempt: Attempt) -> None:
     called = step(attempt, BY_REF, NOW).attempt
     assert (called.next_action_at, called.called_back) == (NOW, True)
     assert called.ref == REF
+
+
+def test_a_run_that_is_known_to_have_started_by_a_callback_is_not_cancelled_at_its_start_deadline() -> None:
+    told = step(RUNNING, AT_WORK, NOW).attempt
+    late = NOW + timedelta(seconds=RUNNING.start_within_s + 1)
+    assert step(told, Due(), late).attempt.state.name == "running"
+    assert step(RUNNING, Due(), late).attempt.state.name == "cancelling"
+
+
+def test_a_late_callback_at_the_start_does_not_change_when_the_run_is_checked() -> None:
+    for known in (STARTED, PENDING):
+        assert replace(step(known, AT_WORK, LATER).attempt, called_back=False) == replace(known, called_back=False)
 
 
 def test_a_callback_about_another_run_changes_nothing() -> None:

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 import pytest
 import pytest_asyncio
-from tests.builders import changed, queued_attempt
+from tests.builders import changed, claim_nothing, queued_attempt
 
 import adapter_kit
 from adapter_kit.attempt.actions import Post
 from adapter_kit.attempt.inputs import CalledBack, CancelWanted, SubmitAnswered
+from adapter_kit.attempt.model import Attempt
 from adapter_kit.breaker.policy import THRESHOLD, Limits
 from adapter_kit.breaker.store import BreakerStore
 from adapter_kit.engine import ledger
+from adapter_kit.engine.command_handler import CommandHandler
 from adapter_kit.engine.ledger import Stepped
 from adapter_kit.engine.rows import dump
 from adapter_kit.port.outcomes import (
@@ -33,12 +35,15 @@ from adapter_kit.port.outcomes import (
     Throttled,
     Unclear,
 )
+from adapter_kit.settings import AdapterSettings
+from chassis.delivery.handling import Delivered
 from chassis.kafka.outbox import Outbox
 from chassis.observability.telemetry import make_telemetry
 from chassis.postgres.pool import Pool, migrate, open_pool
 from chassis.runtime.runtime import Runtime
 from contracts.failures import FailureKind
 from contracts.ids import job_id_for
+from contracts.messages.commands import ResolveAttempt
 
 FREE = BreakerStore(Limits(), open_s=5)
 NO_CREDIT = Failure(FailureKind.INSUFFICIENT_BALANCE, "no credit", http_status=403)
@@ -80,7 +85,8 @@ async def answer(outbox: Outbox, stepped: Stepped, outcome: Any, breakers: Break
     attempt = stepped.attempt
     async with outbox.transaction() as transaction:
         input_ = SubmitAnswered(attempt.submissions, outcome)
-        after = await ledger.apply(transaction, [(attempt.attempt_id, input_)], breakers)
+        after, changes = await ledger.apply(transaction, [(attempt.attempt_id, input_)])
+        await breakers.record(transaction, changes)
     return after[attempt.attempt_id]
 
 
@@ -245,7 +251,8 @@ async def test_a_callback_with_the_outputs_of_the_probe_closes_the_breaker(outbo
     assert await pool.fetchval(STATE) != "closed"
     with_outputs = CalledBack(ref, Produced((Output("https://files.example/a.wav"),)))
     async with outbox.transaction() as transaction:
-        await ledger.apply(transaction, [(probe.attempt.attempt_id, with_outputs)], eager)
+        _, changes = await ledger.apply(transaction, [(probe.attempt.attempt_id, with_outputs)])
+        await eager.record(transaction, changes)
     assert await pool.fetchval(STATE) == "closed"
 
 
@@ -264,13 +271,41 @@ async def test_after_a_probe_whose_cancel_is_never_confirmed_another_one_is_admi
     attempt_id = probe.attempt.attempt_id
     await answer(outbox, probe, Accepted(ProviderRef("run-1", {})), eager)
     async with outbox.transaction() as transaction:
-        stepped = await ledger.apply(transaction, [(attempt_id, CancelWanted("client"))])
+        stepped, _ = await ledger.apply(transaction, [(attempt_id, CancelWanted("client"))])
     long_ago = probe.attempt.created_at - timedelta(hours=1)
     overdue = dump(changed(stepped[attempt_id].attempt, cancel_sent_at=long_ago, deadline_at=long_ago))
     await pool.execute("UPDATE attempts SET body = $2::text::jsonb WHERE attempt_id = $1", attempt_id, overdue)
     [ended] = await claim(outbox, eager)
     assert (ended.attempt.state.name, ended.ended) == ("cancelled", True)
     assert await is_admitted(outbox, eager, "next")
+
+
+async def test_after_a_probe_that_an_operator_calls_never_accepted_another_one_is_admitted_at_once(
+    outbox: Outbox, pool: Pool, database_url: str
+) -> None:
+    eager, probe = await probing(outbox, pool)
+    # The process that sent the probe dies before it has an answer.
+    await pool.execute("UPDATE attempts SET next_action_at = now() WHERE attempt_id = $1", probe.attempt.attempt_id)
+    [lost] = await claim(outbox, eager)
+    assert lost.attempt.state.name == "ambiguous"
+    assert not await is_admitted(outbox, eager, "behind")
+    await resolve(outbox, eager, lost.attempt, database_url)
+    assert await is_admitted(outbox, eager, "next")
+
+
+async def resolve(outbox: Outbox, breakers: BreakerStore, attempt: Attempt, database_url: str) -> None:
+    """An operator reports that the provider never accepted the attempt."""
+    settings = AdapterSettings(KAFKA_BOOTSTRAP_SERVERS="a:9092", DATABASE_URL=database_url, _env_file=None)
+    nothing: Any = None
+    handler = CommandHandler("fal", settings, outbox, claim_nothing, nothing, breakers, results_kept_s=3_600)
+    never_accepted = ResolveAttempt(
+        job_id=attempt.job_id,
+        occurred_at=datetime.now(UTC),
+        attempt_id=attempt.attempt_id,
+        provider=attempt.provider,
+        provider_ref=None,
+    )
+    await handler([Delivered(never_accepted, "event", None, nothing)])
 
 
 async def test_after_a_throttled_probe_another_one_is_admitted_at_once(outbox: Outbox, pool: Pool) -> None:

@@ -165,10 +165,10 @@ async def engine_of(pool: Pool, database_url: str, store: Path, concurrency: int
         loop = ClaimLoop(
             executor, writer, outbox, pool, runtime, concurrency=concurrency, breakers=breakers, late_commands=late
         )
-        callbacks = Callbacks(provider, breakers, monitor)
+        callbacks = Callbacks(provider, monitor)
 
         def handler_with(claim: Any) -> CommandHandler:
-            return CommandHandler("fal", settings, outbox, claim, callbacks, results_kept_s=KEPT_S)
+            return CommandHandler("fal", settings, outbox, claim, callbacks, breakers, results_kept_s=KEPT_S)
 
         await stack.enter_async_context(loop.running())
         stack.callback(provider.answers.set)

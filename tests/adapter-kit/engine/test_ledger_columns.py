@@ -74,7 +74,7 @@ async def test_the_columns_agree_with_the_attempt(pool: Pool, inputs: tuple[Inpu
             assert len(await ledger.claim(transaction, 1, BREAKERS)) == 1
     for input_ in inputs:
         async with outbox.transaction() as transaction:
-            await ledger.apply(transaction, [(ATTEMPT_ID, input_)], BREAKERS)
+            await ledger.apply(transaction, [(ATTEMPT_ID, input_)])
         row = await pool.fetchrow("SELECT *, body::text AS record FROM attempts")
         assert row is not None
         record = json.loads(row["record"])

@@ -53,7 +53,7 @@ def outbox(pool: Pool) -> Outbox:
 @pytest.fixture
 def handler(outbox: Outbox, database_url: str) -> CommandHandler:
     settings = AdapterSettings(KAFKA_BOOTSTRAP_SERVERS="a:9092", DATABASE_URL=database_url, _env_file=None)
-    return CommandHandler("fal", settings, outbox, claim_nothing, cast("Any", None), results_kept_s=3_600)
+    return CommandHandler("fal", settings, outbox, claim_nothing, cast("Any", None), BREAKERS, results_kept_s=3_600)
 
 
 def run(name: str, now: datetime, *, deadline: timedelta = timedelta(minutes=30)) -> RunAttempt:
@@ -89,7 +89,8 @@ async def end(outbox: Outbox, stepped: Stepped, outcome: SubmitOutcome = REFUSED
     attempt = stepped.attempt
     answered = SubmitAnswered(attempt.submissions, outcome)
     async with outbox.transaction() as transaction:
-        return (await ledger.apply(transaction, [(attempt.attempt_id, answered)], BREAKERS))[attempt.attempt_id]
+        after, _ = await ledger.apply(transaction, [(attempt.attempt_id, answered)])
+        return after[attempt.attempt_id]
 
 
 async def purge(pool: Pool) -> int:

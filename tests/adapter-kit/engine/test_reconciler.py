@@ -158,6 +158,7 @@ async def test_runs_of_other_attempts_are_passed_as_taken(reconciler: Reconciler
         ({"state": "running", "ref": ProviderRef("theirs", {})}, True),
         ({"arguments": {"prompt": "another"}}, True),
         ({"endpoint": "another/model"}, True),
+        ({"endpoint": f"test/model:{'a' * 64}"}, False),
         ({"state": "failed", "next_action_at": None}, True),
     ],
 )

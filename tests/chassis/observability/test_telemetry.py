@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -24,7 +25,7 @@ from tests.chassis.toy import QUICK, job, read, request, send, started, toy, unt
 from tests.patience import patient
 
 from chassis.http.server import serve_http
-from chassis.observability.telemetry import Telemetry, make_telemetry, trace_id_of, traceparent_of
+from chassis.observability.telemetry import CLOSE_LIMIT_S, Telemetry, make_telemetry, trace_id_of, traceparent_of
 from chassis.runtime.runtime import Runtime
 from chassis.settings.otlp import TraceExport, otlp_target
 from contracts.topics import JOBS, REQUESTS
@@ -69,6 +70,17 @@ async def test_an_unavailable_collector_does_not_delay_the_stop() -> None:
     began = time.monotonic()
     await asyncio.to_thread(telemetry.close)
     assert time.monotonic() - began < patient(8)
+
+
+async def test_a_collector_that_never_answers_delays_the_stop_for_a_limited_time() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        target = otlp_target(f"http://127.0.0.1:{listening.getsockname()[1]}")
+        telemetry = make_telemetry("toy", TraceExport(target, timeout_s=patient(60)))
+        with telemetry.span("work"):
+            pass
+        began = time.monotonic()
+        await asyncio.to_thread(telemetry.close)
+        assert time.monotonic() - began < patient(3 * CLOSE_LIMIT_S)
 
 
 async def test_the_context_of_a_message_continues_in_the_messages_it_causes(

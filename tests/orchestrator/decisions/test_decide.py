@@ -40,7 +40,7 @@ from orchestrator.decisions.decide import CANCEL_GRACE_S, DEADLINE_GRACE_S, deci
 from orchestrator.decisions.decision import Decision
 from orchestrator.decisions.inputs import Attempted, CancelAsked, CollectAsked, Due, Requested, ResolveAsked
 from orchestrator.decisions.job import Candidate, Job
-from orchestrator.decisions.remaining_candidates import RETRY_S, SILENT_RETRY_S, Silent
+from orchestrator.decisions.remaining_candidates import NOT_ENABLED, RETRY_S, SILENT_RETRY_S, Silent
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 DEADLINE = NOW + timedelta(minutes=30)
@@ -132,6 +132,16 @@ def test_a_request_that_is_read_again_after_its_deadline_does_not_end_again() ->
     assert decide(first.job, requested(), OVER) == Decision(first.job)
 
 
+def test_a_cancel_that_is_delivered_again_does_not_stop_the_request_that_came_after_it() -> None:
+    late, cancel, again = (NOW + timedelta(seconds=n) for n in (16, 17, 18))
+    in_time = job_requested(JOB, again, deadline_at=DEADLINE, fingerprint="0" * 64)
+    repeat = replace(requested(arrived_at=again), request=in_time)
+    revived = after(requested(arrived_at=late), CancelAsked(cancel), repeat).job
+    assert revived is not None
+    assert decide(revived, CancelAsked(cancel), NOW) == Decision(revived)
+    assert names(decide(revived, CancelAsked(again), NOW).messages) == ["CancelAttempt"]
+
+
 def test_another_body_under_the_same_key_does_not_revive_a_late_request() -> None:
     late = requested(arrived_at=NOW + timedelta(seconds=16))
     assert after(late, requested(fingerprint="1" * 64)).messages == ()
@@ -203,7 +213,7 @@ BEFORE_THE_END = {
         None,
         after(requested()).job,
         after(requested(), attempted(AttemptSubmitted)).job,
-        after(requested(), CancelAsked()).job,
+        after(requested(), CancelAsked(NOW)).job,
         after(requested(), failed(FailureKind.PROVIDER_ERROR)).job,
         after(requested(), attempted(AttemptSucceeded, artifacts=(ARTIFACT,))).job,
         after(requested(), Due(), Due(), now=OVER).job,
@@ -248,16 +258,16 @@ def test_events_of_an_earlier_attempt_change_nothing() -> None:
 
 def test_a_final_job_never_changes() -> None:
     done = after(requested(), attempted(AttemptSucceeded, artifacts=(ARTIFACT,))).job
-    for input_ in (CancelAsked(), failed(FailureKind.PROVIDER_ERROR), Due(), requested()):
+    for input_ in (CancelAsked(NOW), failed(FailureKind.PROVIDER_ERROR), Due(), requested()):
         assert decide(done, input_, NOW) == Decision(done)
 
 
 def test_a_cancel_is_sent_once_and_waits_for_the_end_of_the_attempt() -> None:
-    asked = after(requested(), CancelAsked())
+    asked = after(requested(), CancelAsked(NOW))
     (command,) = asked.messages
     assert isinstance(command, CancelAttempt)
     assert command.reason == "client"
-    assert decide(asked.job, CancelAsked(), NOW).messages == ()
+    assert decide(asked.job, CancelAsked(NOW), NOW).messages == ()
     assert asked.job is not None
     assert asked.job.state == "queued"
 
@@ -274,14 +284,14 @@ def test_a_cancel_is_sent_once_and_waits_for_the_end_of_the_attempt() -> None:
     ],
 )
 def test_the_effect_of_a_cancel_says_whether_it_may_have_cost(event: Attempted, effect: str) -> None:
-    decision = after(requested(), CancelAsked(), event)
+    decision = after(requested(), CancelAsked(NOW), event)
     (cancelled,) = decision.messages
     assert isinstance(cancelled, JobCancelled)
     assert cancelled.effect == effect
 
 
 def test_a_cancel_is_repeated_until_the_attempt_ends() -> None:
-    asked = after(requested(), CancelAsked()).job
+    asked = after(requested(), CancelAsked(NOW)).job
     assert asked is not None
     assert asked.next_action_at == NOW + timedelta(seconds=60)
     again = decide(asked, Due(), NOW + timedelta(seconds=60))
@@ -291,7 +301,7 @@ def test_a_cancel_is_repeated_until_the_attempt_ends() -> None:
 
 
 def test_a_result_that_comes_before_the_cancel_is_confirmed_is_a_success() -> None:
-    decision = after(requested(), CancelAsked(), attempted(AttemptSucceeded, artifacts=(ARTIFACT,)))
+    decision = after(requested(), CancelAsked(NOW), attempted(AttemptSucceeded, artifacts=(ARTIFACT,)))
     assert names(decision.messages) == ["JobSucceeded"]
 
 
@@ -347,7 +357,7 @@ def test_the_cost_of_a_job_is_not_known_if_that_of_its_last_attempt_is_not() -> 
 
 
 def test_a_cancelled_job_whose_adapter_is_silent_is_cancelled_at_its_end() -> None:
-    asked = after(requested(), CancelAsked())
+    asked = after(requested(), CancelAsked(NOW))
     (event,) = decide(asked.job, Due(), OVER).messages
     assert isinstance(event, JobCancelled)
     assert event.effect == "may_have_cost"
@@ -420,7 +430,7 @@ def test_past_the_deadline_no_further_provider_is_tried() -> None:
 
 
 def test_an_input_about_an_unknown_job_makes_no_job() -> None:
-    for input_ in (CancelAsked(), failed(FailureKind.PROVIDER_ERROR), Due()):
+    for input_ in (CancelAsked(NOW), failed(FailureKind.PROVIDER_ERROR), Due()):
         assert decide(None, input_, NOW) == Decision(None)
 
 
@@ -498,7 +508,7 @@ def test_waiting_ends_with_the_deadline() -> None:
 
 def test_a_waiting_job_is_cancelled_at_once_without_cost() -> None:
     waiting = after(requested(), unavailable(1), unavailable(2))
-    (event,) = decide(waiting.job, CancelAsked(), NOW).messages
+    (event,) = decide(waiting.job, CancelAsked(NOW), NOW).messages
     assert isinstance(event, JobCancelled)
     assert event.effect == "never_sent"
 
@@ -571,7 +581,7 @@ def test_after_all_others_the_provider_of_the_lost_submit_is_tried_once_more() -
 
 
 def test_a_cancelled_job_is_never_submitted_again() -> None:
-    (event,) = after(resubmitting(), CancelAsked(), failed(LOST)).messages
+    (event,) = after(resubmitting(), CancelAsked(NOW), failed(LOST)).messages
     assert isinstance(event, JobCancelled)
     assert event.effect == "may_have_cost"
 
@@ -647,7 +657,7 @@ def test_a_job_that_no_adapter_is_heard_of_for_ends_at_its_deadline_with_the_rea
     assert failure.kind is FailureKind.EXPIRED
     assert "skipped fal: its adapter has not been heard of for 1863 s" in failure.message
     assert "nothing was paid" in describe(failure)
-    (stopped,) = decide(waits, CancelAsked(), NOW, BOTH_SILENT).messages
+    (stopped,) = decide(waits, CancelAsked(NOW), NOW, BOTH_SILENT).messages
     assert isinstance(stopped, JobCancelled)
     assert stopped.effect == "never_sent"
 
@@ -674,6 +684,16 @@ def test_a_reroute_past_a_silent_adapter_says_so() -> None:
     assert describe(rerouted).endswith(f"skipped replicate: {NO_WORD}")
 
 
+def test_a_planned_provider_that_is_no_longer_enabled_is_not_ordered_from() -> None:
+    first = decide(None, requested(), NOW).job
+    silent: Silent = {"replicate": NOT_ENABLED}
+    after = decide(first, failed(FailureKind.MODEL_ERROR), NOW, silent)
+    assert (after.messages, after.job and after.job.live_attempt) == ((), None)
+    (ended,) = decide(after.job, Due(), DEADLINE, silent).messages
+    assert isinstance(ended, JobFailed)
+    assert "skipped replicate: it is not enabled" in ended.message
+
+
 def test_unavailable_providers_are_tried_again_at_their_time_though_another_is_silent() -> None:
     later = NOW + timedelta(seconds=200)
     waits = decide(
@@ -694,7 +714,7 @@ def test_unavailable_providers_are_tried_again_at_their_time_though_another_is_s
 @pytest.mark.parametrize("started", [False, True])
 def test_a_cancel_at_a_silent_adapter_ends_the_job_after_its_grace(started: bool) -> None:
     ordered = after(requested(), *([attempted(AttemptSubmitted, provider_ref="run")] if started else [])).job
-    asked = decide(ordered, CancelAsked(), NOW, FAL_SILENT)
+    asked = decide(ordered, CancelAsked(NOW), NOW, FAL_SILENT)
     assert names(asked.messages) == ["CancelAttempt"]
     at = NOW + timedelta(seconds=CANCEL_GRACE_S)
     assert asked.job is not None

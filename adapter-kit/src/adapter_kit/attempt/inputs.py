@@ -58,7 +58,9 @@ class CalledBack:
     ref: ProviderRef | None = None
     """The run that the callback names; None if it names none."""
     result: Produced | None = None
-    """The outputs of that run, if the callback contains them; otherwise its status is requested from the provider."""
+    """The outputs of that run, if the callback contains them."""
+    at_work: bool = False
+    """The callback says that the run has started and goes on. Without this and outputs its status is requested."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -148,6 +148,10 @@ def _called_back(attempt: Attempt, state: Live, callback: CalledBack, now: datet
             over = run_over(called, replace(state, fetch_by=None), callback.result, now, now)
             # Due at once: the command handler performs no actions, the claim loop does.
             return Step(replace(over.attempt, next_action_at=now), over.events)
+        case Running() as state if callback.ref is not None and callback.at_work:
+            if state.run.started_at is not None or state.fetch_by is not None:
+                return Step(called)
+            return progressed(called, state, "running", None, now, callbacks_arrive=True)
         case Running() | Cancelling() | Ambiguous():
             return Step(replace(called, next_action_at=now))
         case _:

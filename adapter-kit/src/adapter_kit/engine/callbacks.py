@@ -8,7 +8,7 @@ from functools import partial
 
 from adapter_kit.attempt.inputs import CalledBack
 from adapter_kit.attempt.model import Attempt
-from adapter_kit.breaker.store import BreakerStore
+from adapter_kit.breaker.store import Change
 from adapter_kit.engine import ledger
 from adapter_kit.engine.callback_monitor import CallbackMonitor
 from adapter_kit.log_events import CallbackEvent
@@ -33,27 +33,30 @@ class _Called:
 class Callbacks:
     """Applies verified callbacks to the ledger, in the transaction of their batch."""
 
-    def __init__(self, provider: Provider, breakers: BreakerStore, callback_monitor: CallbackMonitor) -> None:
+    def __init__(self, provider: Provider, callback_monitor: CallbackMonitor) -> None:
         self._provider = provider
-        self._breakers = breakers
         self._callback_monitor = callback_monitor
         self._log = get_logger("adapter_kit.engine.callbacks")
 
-    async def take(self, transaction: Transaction, received: Sequence[CallbackReceived]) -> None:
-        """Step the attempt of each callback. Repeated callbacks, and those for settled attempts, change nothing."""
+    async def take(self, transaction: Transaction, received: Sequence[CallbackReceived]) -> list[Change]:
+        """Step the attempt of each callback; returns the changes, for the breakers.
+
+        Repeated callbacks, and those for settled attempts, change nothing.
+        """
         read = [(one, self._provider.read_callback(one.body)) for one in received]
         owners = await ledger.owners(transaction, [callback.ref for _, callback in read if callback is not None])
         called = [_called(one, callback, owners) for one, callback in read]
         inputs = [(one.attempt_id, partial(self._input, one)) for one in called]
-        stepped = await ledger.apply(transaction, inputs, self._breakers)
+        stepped, changes = await ledger.apply(transaction, inputs)
         after = {attempt_id: each.attempt for attempt_id, each in stepped.items()}
         transaction.after_commit(lambda: self._report(called, after))
+        return changes
 
     def _input(self, one: _Called, attempt: Attempt) -> CalledBack:
-        if one.ref is None:
+        if one.ref is None or one.callback is None:
             return CalledBack()
         run = Run(attempt.attempt_id, attempt.endpoint, attempt.modality, one.ref, attempt.arguments)
-        return CalledBack(one.ref, self._provider.read_result(one.body, run))
+        return CalledBack(one.ref, self._provider.read_result(one.body, run), one.callback.at_work)
 
     def _report(self, called: Sequence[_Called], attempts: dict[AttemptId, Attempt]) -> None:
         unknown = [one.attempt_id for one in called if one.attempt_id not in attempts]

@@ -7,6 +7,7 @@ from datetime import datetime
 
 from adapter_kit.attempt.inputs import CancelWanted, CollectWanted, Input
 from adapter_kit.attempt.model import Attempt
+from adapter_kit.breaker.store import BreakerStore, Change
 from adapter_kit.engine import ledger
 from adapter_kit.engine.callbacks import Callbacks
 from adapter_kit.engine.resolutions import take_resolutions
@@ -33,6 +34,7 @@ class CommandHandler:
         outbox: Outbox,
         claim: Callable[[Transaction], Awaitable[None]],
         callbacks: Callbacks,
+        breakers: BreakerStore,
         *,
         results_kept_s: float,
     ) -> None:
@@ -45,6 +47,7 @@ class CommandHandler:
         self._outbox = outbox
         self._claim = claim
         self._callbacks = callbacks
+        self._breakers = breakers
         self._results_kept_s = results_kept_s
 
     async def __call__(self, batch: Sequence[Delivered], /) -> None:
@@ -93,13 +96,15 @@ class CommandHandler:
     ) -> None:
         if wanted:
             await ledger.create(transaction, wanted)
+        changes: list[Change] = []
         if asked:
-            await ledger.apply(transaction, asked)
+            changes += (await ledger.apply(transaction, asked))[1]
         if verdicts:
-            await take_resolutions(transaction, verdicts)
+            changes += await take_resolutions(transaction, verdicts)
         if called:
-            # Last, since it locks breakers: whoever holds them waits for no attempt.
-            await self._callbacks.take(transaction, called)
+            changes += await self._callbacks.take(transaction, called)
+        # Last, since it locks breakers: whoever holds them waits for no attempt.
+        await self._breakers.record(transaction, changes)
 
 
 def attempt_from(command: RunAttempt, settings: AdapterSettings, now: datetime, results_kept_s: float) -> Attempt:

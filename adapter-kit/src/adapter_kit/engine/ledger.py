@@ -88,9 +88,9 @@ _OWNERS = "SELECT provider_ref, attempt_id FROM attempts WHERE provider_ref = AN
 _TAKEN = "SELECT provider_ref FROM attempts WHERE provider_ref IS NOT NULL AND updated_at > $1"
 _WITH_LIVE_TWINS = """
 SELECT late.attempt_id FROM attempts AS late WHERE late.attempt_id = ANY($1) AND EXISTS (
-    SELECT FROM attempts AS live
-    WHERE live.next_action_at IS NOT NULL AND live.state IN ('submitting', 'ambiguous')
-    AND live.endpoint = late.endpoint AND live.arguments_hash = late.arguments_hash
+    SELECT FROM attempts AS live WHERE live.next_action_at IS NOT NULL
+    AND live.state IN ('submitting', 'ambiguous') AND live.arguments_hash = late.arguments_hash
+    AND split_part(live.endpoint, ':', 1) = split_part(late.endpoint, ':', 1)
 )
 """
 
@@ -132,9 +132,12 @@ async def create(transaction: Transaction, attempts: Iterable[tuple[Attempt, str
 
 
 async def apply(
-    transaction: Transaction, inputs: Sequence[tuple[AttemptId, Input | Reading]], breakers: BreakerStore | None = None
-) -> dict[AttemptId, Stepped]:
-    """Step each attempt through its inputs, in order. Returns the attempts after that, without unknown ones."""
+    transaction: Transaction, inputs: Sequence[tuple[AttemptId, Input | Reading]]
+) -> tuple[dict[AttemptId, Stepped], list[Change]]:
+    """Step each attempt through its inputs, in order. Returns the attempts after that, without unknown ones.
+
+    The caller records the changes in the breakers, once all attempts of the transaction are locked.
+    """
     locked = await transaction.connection.fetch(_LOCK, list({attempt_id for attempt_id, _ in inputs}))
     current = {known.attempt.attempt_id: known for known in (_load(row, transaction.now) for row in locked)}
     changes: list[Change] = []
@@ -144,9 +147,7 @@ async def apply(
             after = current[attempt_id] = _advance(transaction, known, input_)
             changes.append((known.attempt, input_, after.attempt))
     await _save(transaction, current.values())
-    if breakers is not None:
-        await breakers.record(transaction, changes)
-    return current
+    return current, changes
 
 
 async def claim(
@@ -237,7 +238,7 @@ async def taken_refs(pool: Pool, since: datetime) -> frozenset[str]:
 
 
 async def with_live_twins(pool: Pool, late: Sequence[AttemptId]) -> frozenset[AttemptId]:
-    """Those of the ended attempts that have a twin: a submitting or ambiguous attempt with the same input."""
+    """Those of the ended attempts that have a twin: a submitting or ambiguous one with the same model and input."""
     if not late:
         return frozenset()
     async with bounded(pool, LOOP_LIMIT_S) as connection:

@@ -81,7 +81,8 @@ class OutcomeWriter:
     async def _write_once(self, outcomes: Sequence[_Outcome]) -> None:
         async with self._outbox.transaction() as transaction:
             happened = [(one.attempt_id, one.input_) for one in outcomes]
-            stepped = await ledger.apply(transaction, happened, self._breakers)
+            stepped, changes = await ledger.apply(transaction, happened)
+            await self._breakers.record(transaction, changes)
         for one in outcomes:
             if not one.answer.done():
                 one.answer.set_result(stepped.get(one.attempt_id))

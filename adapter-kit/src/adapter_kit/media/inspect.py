@@ -15,7 +15,6 @@ from adapter_kit.media.containers import Contents, Truncated, boxes_in, elements
 from adapter_kit.media.frames import SEARCHED_BYTES, after_tags, find_frames
 from adapter_kit.media.magic import Kind, describe, kind_at_offset, kind_by_signature, other_kind, text_in
 from adapter_kit.media.measures import PIXELS, SECONDS, NoSound
-from adapter_kit.media.raw_sound import is_raw_type
 from chassis.observability.logs import get_logger
 from contracts.generation import Modality
 from contracts.modalities.registry import MODALITIES
@@ -61,12 +60,12 @@ _PICTURES: Final = {
 """Brands of ISO base media files that hold still images."""
 
 
-def inspect(path: Path, modality: Modality, declared: str | None = None, *, raw_asked: bool = False) -> Media:
+def inspect(path: Path, modality: Modality, *, raw_asked: bool = False) -> Media:
     """The type, duration and dimensions of the file at `path`.
 
-    The `declared` media type counts only if the bytes have no signature. With `raw_asked`, raw audio was requested, and
-    bytes without a signature are taken for it. A file of a recognised type whose duration or dimensions cannot be
-    determined is accepted. Raises Unusable if the file is not media of this modality, is empty or is truncated. Blocks.
+    With `raw_asked`, raw audio was requested or declared, and bytes without a signature are taken for it. A file of a
+    recognised type whose duration or dimensions cannot be determined is accepted. Raises Unusable if the file is not
+    media of this modality, is empty or is truncated. Blocks.
     """
     spec = MODALITIES[modality]
     with path.open("rb") as file:
@@ -74,8 +73,7 @@ def inspect(path: Path, modality: Modality, declared: str | None = None, *, raw_
         head = _at(file, start, HEAD_BYTES)
         if not head:
             raise Unusable("an empty file" if start == 0 else "a tag without anything after it")
-        raw = spec.takes_raw and (raw_asked or is_raw_type(declared))
-        kind, start = _recognise(file, start, head, raw=raw)
+        kind, start = _recognise(file, start, head, raw=spec.takes_raw and raw_asked)
         try:
             return _measured(file, start, kind, spec)
         except Truncated as error:

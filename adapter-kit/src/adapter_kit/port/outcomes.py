@@ -55,6 +55,8 @@ class Callback:
     ref: ProviderRef
     over: bool
     """The callback reports that the run has ended."""
+    at_work: bool = False
+    """The callback reports that the run has started and goes on."""
 
 
 @dataclass(frozen=True, slots=True)

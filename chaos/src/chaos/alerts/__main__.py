@@ -7,6 +7,7 @@ did not end, or fired without reason. Outcomes are kept, so that the faults can 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import shutil
 import sys
 import tempfile
@@ -18,6 +19,7 @@ from chaos.alerts.bench import CALM_WITHIN_S, Bench, bench_on, say
 from chaos.alerts.case import Case
 from chaos.alerts.cases import CASES, case_named
 from chaos.alerts.table import Outcome, faults, markdown, read, write
+from chaos.alerts.watch import Watch
 from segue_cli.stack.signals import run_until_told
 
 AFTERMATH_S = 8
@@ -26,22 +28,24 @@ AFTERMATH_S = 8
 
 async def outcome_of(bench: Bench, case: Case) -> Outcome:
     """Try one fault, and wait until its alerts have ended."""
-    fired: dict[str, float] = {}
-    error = None
-    try:
-        async with case.fault(bench):
-            began = time.monotonic()
-            await bench.watch(began, fired, case.within_s, case.expected)
-            await bench.watch(began, fired, AFTERMATH_S)
+    watch, error = Watch(bench, case.of), None
+    accepted = bench.accepted
+    async with watch.running():
+        try:
+            async with case.fault(bench):
+                watch.began = time.monotonic()
+                await watch.all_of(case.expected, case.within_s)
+                await asyncio.sleep(AFTERMATH_S)
+        except Exception as caught:  # noqa: BLE001 - it is the outcome of this case; the next one is tried
+            error = f"{type(caught).__name__}: {caught}"
         over = time.monotonic()
         await bench.faults()
         await bench.fleet.restore()
-    except Exception as caught:  # noqa: BLE001 - it is the outcome of this case; the next one is tried
-        error, over = f"{type(caught).__name__}: {caught}", time.monotonic()
-        await bench.faults()
-        await bench.fleet.restore()
-    cleared, late = await bench.quiet(case.clear_s)
-    after = sorted(late.keys() - fired.keys())
+        cleared = await watch.calm(case.clear_s)
+    if bench.accepted == accepted:
+        error = error or "no job was accepted"
+    fired = {name: max(0.0, at - watch.began) for name, at in watch.seen.items() if at <= over}
+    after = sorted(watch.seen.keys() - fired.keys())
     return Outcome(case.name, fired, after, cleared, time.monotonic() - over, error)
 
 
@@ -51,9 +55,11 @@ async def run(cases: Sequence[Case], kept: Path) -> int:
     with tempfile.TemporaryDirectory(prefix="segue-alerts-") as name:
         folder = Path(name)
         async with bench_on(folder) as bench:
-            calm, _ = await bench.quiet(CALM_WITHIN_S)
-            say(f"no fault: {'no alert' if calm else 'ALERTS'} with {bench.accepted} jobs")
-            wrong = 0 if calm else 1
+            before = Watch(bench)
+            async with before.running():
+                calm = await before.calm(CALM_WITHIN_S)
+            say(f"no fault: {'no alert' if calm and not before.seen else 'ALERTS'} with {bench.accepted} jobs")
+            wrong = 0 if calm and not before.seen else 1
             for case in cases:
                 say(f"{case.name}: {case.says}")
                 outcomes[case.name] = outcome = await outcome_of(bench, case)

@@ -8,9 +8,9 @@ import logging
 import shutil
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence, Set
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -35,6 +35,17 @@ PAUSE_S: Final = 0.7
 ORDERS: Final[Sequence[Sequence[str]]] = (("fal", "replicate"), ("replicate", "fal"))
 
 
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """An alert as Prometheus tells it."""
+
+    name: str
+    labels: str
+    """The values of its labels, but for the name and the severity."""
+    firing: bool
+    """Whether it fires; else its expression holds, and its time has not passed."""
+
+
 @dataclass(slots=True)
 class Bench:
     """The parts, and what was seen of the alerts."""
@@ -45,7 +56,6 @@ class Bench:
     say: Callable[[str], None]
     accepted: int = 0
     """Jobs that the gateway has taken on."""
-    _seen: dict[str, float] = field(default_factory=dict)
 
     async def faults(self, *rules: Mapping[str, Any]) -> None:
         """Replace the faults of the providers."""
@@ -63,7 +73,7 @@ class Bench:
 
     @asynccontextmanager
     async def jobs(self) -> AsyncIterator[None]:
-        """Ask for jobs for the length of the block, in turn for each provider first."""
+        """Ask for jobs for the length of the block, in turn for each provider first. Raises what the asking raises."""
 
         async def ask() -> None:
             async with asyncio.TaskGroup() as tasks:
@@ -76,7 +86,8 @@ class Bench:
             yield
         finally:
             asking.cancel()
-            await asyncio.gather(asking, return_exceptions=True)
+            with suppress(asyncio.CancelledError):
+                await asking
 
     async def budget(self, usd: str) -> None:
         """Set the budget for a day."""
@@ -84,47 +95,15 @@ class Bench:
         (self.folder / BUDGET).write_text(shortened(text), "utf-8")
         (await self.prometheus.post("/-/reload")).raise_for_status()
 
-    # The alerts.
-
-    async def firing(self, *, pending: bool = False) -> dict[str, str]:
-        """The alerts that fire now, with their labels as text; with `pending` also those that soon will."""
+    async def alerts(self) -> list[Alert]:
+        """The alerts that fire, and those that soon will."""
         answer = (await self.prometheus.get("/api/v1/alerts")).raise_for_status()
-        return {
-            alert["labels"]["alertname"]: ", ".join(
-                value for name, value in alert["labels"].items() if name not in ("alertname", "severity")
-            )
-            for alert in answer.json()["data"]["alerts"]
-            if alert["state"] == "firing" or pending
-        }
+        return [_alert(each["labels"], firing=each["state"] == "firing") for each in answer.json()["data"]["alerts"]]
 
-    async def watch(
-        self, began: float, seen: dict[str, float], within_s: float, expected: Set[str] | None = None
-    ) -> None:
-        """Add each alert that fires to `seen`, with the seconds since `began` after which it was first seen.
 
-        For `within_s` seconds, or until all that are expected have been seen.
-        """
-        until = time.monotonic() + within_s
-        while time.monotonic() < until and (expected is None or not expected <= seen.keys()):
-            for name, labels in (await self.firing()).items():
-                if name not in seen:
-                    seen[name] = time.monotonic() - began
-                    self.say(f"    {seen[name]:4.0f} s  {name} {labels}")
-            await asyncio.sleep(EVERY_S / 2)
-
-    async def quiet(self, within_s: float) -> tuple[bool, dict[str, float]]:
-        """Wait until no alert fires or soon will; returns whether that was so in time, and what fired meanwhile."""
-        began, seen = time.monotonic(), dict[str, float]()
-        while left := await self.firing(pending=True):
-            if (now := time.monotonic() - began) > within_s:
-                self.say(f"    still there: {left}")
-                return False, seen
-            for name, labels in (await self.firing()).items():
-                if name not in seen:
-                    seen[name] = now
-                    self.say(f"    {now:4.0f} s after it  {name} {labels}")
-            await asyncio.sleep(EVERY_S)
-        return True, seen
+def _alert(labels: Mapping[str, str], *, firing: bool) -> Alert:
+    others = [value for name, value in labels.items() if name not in ("alertname", "severity")]
+    return Alert(labels["alertname"], ", ".join(others), firing)
 
 
 def say(line: str) -> None:

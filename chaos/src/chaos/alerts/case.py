@@ -20,6 +20,8 @@ class Case:
     may: Mapping[str, str] = field(default_factory=dict)
     """Alerts that may fire besides, each with the reason: what the fault does, and no false alarm."""
     fault: Callable[[Bench], AbstractAsyncContextManager[None]]
+    of: str | None = None
+    """A label that every alert has to have, such as the provider that is at fault; None: any."""
     within_s: float = 75
     """Seconds in which every expected alert has to fire."""
     clear_s: float = 150
@@ -32,6 +34,7 @@ def case(
     *expected: str,
     fault: Callable[[Bench], AbstractAsyncContextManager[None]],
     may: Mapping[str, str] | None = None,
+    of: str | None = None,
     within_s: float = 75,
     clear_s: float = 150,
 ) -> Case:
@@ -42,6 +45,7 @@ def case(
         expected=frozenset(f"Segue{each}" for each in expected),
         may={f"Segue{each}": why for each, why in (may or {}).items()},
         fault=fault,
+        of=of,
         within_s=within_s,
         clear_s=clear_s,
     )

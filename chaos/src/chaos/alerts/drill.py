@@ -16,7 +16,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -24,6 +23,7 @@ from chaos.alerts.bench import CALM_WITHIN_S, Bench, bench_on, say
 from chaos.alerts.case import Case
 from chaos.alerts.cases import CASES, case_named
 from chaos.alerts.rules import FACTOR
+from chaos.alerts.watch import Watch
 from segue_cli.stack.signals import run_until_told
 
 QUIET_S: Final = (5.0, 30.0)
@@ -56,20 +56,14 @@ def _pictures(bench: Bench) -> str:
 async def drill(bench: Bench, case: Case) -> None:
     """Induce one fault, wait for the answer, and say what it was."""
     await asyncio.sleep(random.uniform(*QUIET_S))
-    fired: dict[str, float] = {}
-    async with case.fault(bench):
-        began = time.monotonic()
-        watching = asyncio.create_task(bench.watch(began, fired, float("inf")))
-        try:
-            answer = await _line()
-        finally:
-            watching.cancel()
-            with suppress(asyncio.CancelledError):
-                await watching
-        took_s = time.monotonic() - began
+    watch = Watch(bench)
+    async with watch.running(), case.fault(bench):
+        watch.began = time.monotonic()
+        answer = await _line()
+        took_s = time.monotonic() - watch.began
     say(f"your answer after {took_s:.0f} s: {answer.strip() or '(none)'}")
     say(f"the fault: {case.says}")
-    alerts = ", ".join(f"{name} after {at_s:.0f} s" for name, at_s in fired.items())
+    alerts = ", ".join(f"{name} after {max(0.0, at - watch.began):.0f} s" for name, at in watch.seen.items())
     say(f"alerts: {alerts or 'none'}; those that it has to raise: {', '.join(sorted(case.expected))}")
 
 
@@ -91,7 +85,9 @@ async def run(cases: Sequence[Case]) -> int:
             for line in addresses(bench):
                 print(line, flush=True)
             for n, case in enumerate(cases, 1):
-                await bench.quiet(CALM_WITHIN_S)
+                watch = Watch(bench)
+                async with watch.running():
+                    await watch.calm(CALM_WITHIN_S)
                 say(f"drill {n} of {len(cases)}: something breaks within half a minute; write the cause, and Enter")
                 await drill(bench, case)
                 await bench.faults()

@@ -80,6 +80,7 @@ CASES: Final = (
         "KeyRefused",
         "ProviderDown",
         fault=_rules(*_key_refused("replicate")),
+        of="replicate",
         may={"Failovers": _ELSEWHERE},
     ),
     case(
@@ -88,6 +89,7 @@ CASES: Final = (
         "BalanceExhausted",
         "ProviderDown",
         fault=_rules({"provider": "fal", "action": {"refuse": "balance"}}),
+        of="fal",
         may={"Failovers": _ELSEWHERE},
     ),
     case(
@@ -104,6 +106,7 @@ CASES: Final = (
         "outputs of three paid runs cannot be fetched for a minute",
         "FetchesFailing",
         fault=_fetches_fail,
+        of="fal",
     ),
     case("budget", "the budget is below what was spent", "BudgetNearlySpent", fault=_budget),
     case(
@@ -124,6 +127,7 @@ CASES: Final = (
         "AmbiguousHeld",
         "DuplicatesSuspected",
         fault=_found_late,
+        of="fal",
         within_s=180,
     ),
     case(
@@ -132,6 +136,7 @@ CASES: Final = (
         "AmbiguousHeld",
         "AmbiguousUnresolved",
         fault=_answers_lost,
+        of="fal",
         within_s=180,
         clear_s=330,
     ),

@@ -65,7 +65,8 @@ REQUEST_FAULTS: Final[dict[str, Fault]] = {
     # A fal run that may last longer than its route declares is the one case in which its absence is no proof.
     # While its status cannot be read as well, nothing shows that it has started.
     "run-too-long": _submit(Kind.RUN_TIMEOUT, Kind.START_TIMEOUT, only="fal", run_s=9),
-    # Replicate itself ends it at the given deadline, and does not report that as the reason.
+    # Replicate itself ends it at the given deadline, and does not report that as the reason. It counts as not started
+    # if neither its callback nor an answer says that it has.
     "never-finish": _submit(
         Kind.RUN_TIMEOUT, Kind.START_TIMEOUT, Kind.CANCELLED_BY_PROVIDER, only="replicate", never_finish=True
     ),

@@ -12,6 +12,7 @@ from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from functools import lru_cache
 from importlib.metadata import entry_points, version
+from threading import Thread
 from typing import TYPE_CHECKING, Final
 
 from opentelemetry import trace
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 
 _W3C = TraceContextTextMapPropagator()
 _MESSAGE_CHARS: Final = 200
+CLOSE_LIMIT_S: Final = 5.0
+"""Seconds that the end of a process waits for its last spans to be exported."""
 NOT_PUBLISHED: Final = "not_published"
 """The `error.type` of the sending of a message that Kafka did not take at once; it is sent again later."""
 
@@ -108,9 +111,11 @@ class Telemetry:
         return NonRecordingSpan(of)
 
     def close(self) -> None:
-        """Export the remaining spans. Blocks for up to 30 seconds if the collector does not answer."""
-        self._provider.force_flush(5_000)
-        self._provider.shutdown()
+        """Export the remaining spans. Blocks for up to `CLOSE_LIMIT_S`; spans not exported by then are lost."""
+        # OpenTelemetry has no limit of its own: a flush ignores its timeout, and a shutdown waits for 30 s.
+        closing = Thread(target=self._provider.shutdown, name="telemetry-close", daemon=True)
+        closing.start()
+        closing.join(CLOSE_LIMIT_S)
 
 
 def make_telemetry(service: str, export: TraceExport | None) -> Telemetry:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 from types import MappingProxyType
@@ -28,7 +29,7 @@ class RouteEntry:
 
     __pydantic_config__: ClassVar = ConfigDict(extra="forbid")
 
-    endpoint: Annotated[str, Field(pattern=r"^[\w.-]+(/[\w.-]+)+$", max_length=200)]
+    endpoint: Annotated[str, Field(pattern=r"^[\w.-]+(/[\w.-]+)+(:[\w.-]+)?$", max_length=200)]
     substitute: bool = False
     input: dict[str, Argument]
     limits: Limits = UNLIMITED
@@ -81,7 +82,9 @@ def modality_of(name: str) -> Modality | None:
 def route_problems(
     where: yaml_lines.Path, provider: Provider, modality: Modality, route: RouteEntry
 ) -> Iterator[Located]:
-    """The arguments, limits and prices of the route at `where` that do not fit its modality or its provider."""
+    """The parts of the route at `where` that do not fit its modality or its provider."""
+    if why := _version_problem(route.endpoint, provider):
+        yield (*where, "endpoint"), f"endpoint: {why}"
     for name, argument in route.input.items():
         for problem in argument.problems(modality):
             yield (*where, "input", name), f"{name}: {problem}"
@@ -96,6 +99,17 @@ def route_problems(
     for name in spec.must_matter:
         if name not in _covered(route, spec):
             yield where, f"{name} would be silently ignored: 'input' has to send it or 'limits' to exclude it"
+
+
+def _version_problem(endpoint: str, provider: Provider) -> str | None:
+    """Why the provider has no such version; None if it may have it, or if the endpoint names none."""
+    _, colon, version = endpoint.partition(":")
+    pattern = PROVIDERS[provider].version_pattern
+    if not colon:
+        return None
+    if pattern is None:
+        return f"{provider} has no versions, so no colon may be in it"
+    return None if re.fullmatch(pattern, version) else f"the version after the colon does not match {pattern}"
 
 
 def _covered(route: RouteEntry, spec: ModalitySpec) -> set[str | None]:

@@ -53,6 +53,11 @@ class Argument:
             return math.ceil(value) if self.round == "up" else math.floor(value + 0.5)
         return value
 
+    def amount(self, value: float) -> float:
+        """The amount of the field for which the argument asks, in the field's unit, if the client gives `value`."""
+        low, high = self.scale or (0.0, 1.0)
+        return (self._number(value) - low) / (high - low) if low < high else value
+
     def problems(self, modality: Modality) -> Iterator[str]:
         """Descriptions of the errors in it; none if `value` is defined for every input of the modality."""
         if (self.field is None) == (self.const is None):

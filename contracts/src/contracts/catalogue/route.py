@@ -35,7 +35,7 @@ class Range:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """The limits of a route. A request that exceeds them goes to another route; it is never changed to fit."""
+    """The limits of a route. A request that exceeds them goes to another route."""
 
     __pydantic_config__: ClassVar = ConfigDict(extra="forbid")
 
@@ -68,11 +68,6 @@ class Price:
 
     usd: Annotated[Number, Field(ge=0)]
     per: PriceUnit
-
-    def of(self, given: GenerationInput) -> float:
-        """The price of this request in USD, rounded to six decimals."""
-        quantity = MODALITIES[given.modality].priced_per.get(self.per)
-        return round(self.usd * (1 if quantity is None else quantity.of(given)), 6)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,8 +102,17 @@ class Route:
         return {name: value for name, value in values.items() if value is not None}
 
     def expected_cost_usd(self, given: GenerationInput) -> float | None:
-        """The expected cost of a successful run of this request, in USD; None if it is not known."""
-        return None if self.price is None else self.price.of(given)
+        """The expected cost of a successful run of this request, in USD, to six decimals; None if it is not known."""
+        if self.price is None:
+            return None
+        quantity = MODALITIES[given.modality].priced_per.get(self.price.per)
+        units = 1 if quantity is None else quantity.of(self._sent(quantity.field, given))
+        return round(self.price.usd * units, 6)
+
+    def _sent(self, name: str, given: GenerationInput) -> float:
+        """The amount of a field that the provider is asked for, in the field's unit."""
+        requested: float = getattr(given, name)
+        return max((each.amount(requested) for each in self.takes.values() if each.field == name), default=requested)
 
     @property
     def sends(self) -> frozenset[str]:

@@ -10,7 +10,8 @@ from typing import Literal
 from contracts.modalities.fields import Input
 
 PriceUnit = Literal["run", "image", "minute", "1000_s"]
-"""The unit of a price. `minute`: each started minute of the requested audio; `1000_s`: 1000 s of it, in proportion."""
+"""The unit of a price. `minute`: each started minute of the audio that is requested from the provider; `1000_s`: 1000 s
+of it, in proportion."""
 
 MediaFamily = Literal["audio", "video", "image"]
 
@@ -47,7 +48,7 @@ class Feature:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quantity:
-    """The number of price units that an input takes."""
+    """The number of price units that an amount of a field takes."""
 
     field: str
     size: float = 1
@@ -55,9 +56,9 @@ class Quantity:
     begun: bool = False
     """A started unit counts as a whole one."""
 
-    def of(self, given: Input) -> float:
-        """The number of units."""
-        units: float = getattr(given, self.field) / self.size
+    def of(self, amount: float) -> float:
+        """The number of units; `amount` is in the unit of the field."""
+        units = amount / self.size
         return math.ceil(units) if self.begun else units
 
 

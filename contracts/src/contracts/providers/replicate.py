@@ -31,6 +31,8 @@ REPLICATE: Final = ProviderSpec(
     # https://replicate.com/docs/topics/webhooks
     run_id_key="id",
     address_key="webhook",
+    # https://replicate.com/docs/reference/http#predictions.create
+    version_pattern=r"[0-9a-f]{64}",
     api_urls=("api.replicate.com/v1/predictions", "stream.replicate.com"),
     settings=(
         "REPLICATE_API_TOKEN",

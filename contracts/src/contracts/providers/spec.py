@@ -63,6 +63,8 @@ class ProviderSpec:
     """The prefix before `webhook` in the name of the parameter for the callback URL."""
     api_urls: tuple[str, ...] = ()
     """Host, and path where needed, of the URLs of runs in its API; such URLs are never outputs."""
+    version_pattern: str | None = None
+    """The pattern of a version that a route may pin, as `endpoint:version`; None: its endpoints have no versions."""
     never_sent: Mapping[str, str] = field(default_factory=dict)
     """Arguments that no route may send, each with its effect."""
     settings: tuple[str, ...] = ()

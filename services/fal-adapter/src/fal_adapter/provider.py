@@ -10,7 +10,6 @@ from contextlib import asynccontextmanager
 from datetime import datetime
 from functools import partial
 from typing import Final, Literal
-from uuid import uuid4
 
 from fal_client import AsyncRequestHandle
 
@@ -18,7 +17,7 @@ from adapter_kit.http.answer import Answer
 from adapter_kit.http.error_rules import strings_in
 from adapter_kit.http.responses import probe_outcome, submit_outcome
 from adapter_kit.http.transport import checked_key, exchange, is_sendable
-from adapter_kit.port.listing import Page, of_about_the_same_time, walk, without_answer
+from adapter_kit.port.listing import Page, of_about_the_same_time, walk
 from adapter_kit.port.outcomes import (
     Accepted,
     Callback,
@@ -67,8 +66,8 @@ _ENDPOINT: Final = re.compile(
 class FalProvider:
     """The provider port for fal's queue; created by `fal_provider`."""
 
-    def __init__(self, client: FalClient, api_url: str | None, submit_timeout_s: float) -> None:
-        self._client, self._api_url = client, api_url.rstrip("/") if api_url else None
+    def __init__(self, client: FalClient, api_url: str, submit_timeout_s: float) -> None:
+        self._client, self._api_url = client, api_url.rstrip("/")
         self._submit_timeout_s = submit_timeout_s
         self._origins = queue_origins()
 
@@ -124,10 +123,8 @@ class FalProvider:
     ) -> Mapping[AttemptId, FindOutcome]:
         """Search each endpoint's list of past requests. A missing run proves nothing by itself.
 
-        fal does not document that it lists runs which have not ended. Without the platform API no run is found.
+        fal does not document that it lists runs which have not ended.
         """
-        if self._api_url is None:
-            return without_answer(lost, NoAnswer("fal's platform API is switched off; its listing cannot be asked"))
         url = f"{self._api_url}/v1/models/requests/by-endpoint"
         walks = [
             walk(group, taken, partial(self._page, url, endpoint, group), asked_at, conclusive=False)
@@ -149,15 +146,10 @@ class FalProvider:
         return read_result(body, run.modality, dict(run.arguments))
 
     async def probe(self, endpoint: str) -> ProbeOutcome:
-        """Request the price of the endpoint; without the platform API, request a run that does not exist.
+        """Request the price of the endpoint.
 
         The queue answers some requests without a key, so only the price proves that the key is valid.
         """
-        if self._api_url is None:
-            if (wrong := _wrong_endpoint(endpoint)) is not None:
-                return NoAnswer(wrong.message)
-            handle = self._handle(endpoint, ProviderRef(str(uuid4()), {}))
-            return probe_outcome(await exchange(handle.status(), ASK_TIMEOUT_S), fal_failure)
         call = self._client.http.get(f"{self._api_url}/v1/models/pricing", params={"endpoint_id": endpoint})
         return probe_outcome(await exchange(call, ASK_TIMEOUT_S), fal_failure)
 
@@ -209,7 +201,7 @@ class FalProvider:
 
 @asynccontextmanager
 async def fal_provider(
-    key: str, *, api_url: str | None = FAL_API_URL, submit_timeout_s: float = 30.0
+    key: str, *, api_url: str = FAL_API_URL, submit_timeout_s: float = 30.0
 ) -> AsyncIterator[FalProvider]:
     """The provider port for fal, for one event loop; its connections are closed at the end of the block.
 
@@ -220,13 +212,9 @@ async def fal_provider(
         yield FalProvider(client, api_url, submit_timeout_s)
 
 
-def _wrong_endpoint(endpoint: str) -> Failure | None:
-    if _ENDPOINT.fullmatch(endpoint):
-        return None
-    return Failure(FailureKind.MODEL_NOT_FOUND, f"not an endpoint of fal: {endpoint[:200]!r}")
-
-
 def _unsendable(submission: Submission) -> Failure | None:
     if not is_sendable(submission.arguments):
         return Failure(FailureKind.INVALID_INPUT, "the arguments contain a value that JSON does not support")
-    return _wrong_endpoint(submission.endpoint)
+    if not _ENDPOINT.fullmatch(submission.endpoint):
+        return Failure(FailureKind.MODEL_NOT_FOUND, f"not an endpoint of fal: {submission.endpoint[:200]!r}")
+    return None

@@ -36,11 +36,11 @@ from adapter_kit.port.outcomes import (
 from adapter_kit.results.choose_outputs import read_outputs
 from adapter_kit.results.refusals import refusal_in
 from contracts.failures import FailureKind
-from contracts.generation import Modality
+from contracts.generation import PROVIDER_REF, Modality
 from fal_adapter.errors import is_page, is_too_early, run_failure, tells_of_failure
 
 URL_NAMES: Final = ("response_url", "status_url", "cancel_url")
-_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,200}")
+_REQUEST_ID: Final = re.compile(PROVIDER_REF)
 
 
 def is_request_id(value: JsonValue) -> TypeGuard[str]:

@@ -111,7 +111,7 @@ class JobHandler:
             case JobRequested() as request:
                 return self._requested(request, arrived_at(delivered.record) or now, latencies)
             case CancelRequested():
-                return CancelAsked()
+                return CancelAsked(arrived_at(delivered.record) or now)
             case ResolutionRequested() as resolution:
                 return ResolveAsked(resolution)
             case CollectionRequested() as collection:

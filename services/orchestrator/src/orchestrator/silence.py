@@ -20,7 +20,7 @@ from chassis.runtime.runtime import Runtime
 from contracts.generation import Provider
 from contracts.providers.registry import PROVIDERS
 from orchestrator import store
-from orchestrator.decisions.remaining_candidates import NOBODY, Silent
+from orchestrator.decisions.remaining_candidates import NOT_ENABLED, Silent
 from orchestrator.log_events import OrchestratorEvent
 from orchestrator.metrics import ADAPTER_SILENT
 
@@ -45,7 +45,7 @@ class _Reading:
 
 
 class Silence:
-    """The silent adapters among those of the enabled providers.
+    """The silent adapters of the enabled providers, and the providers that are not enabled.
 
     Nobody counts as silent while the database cannot be read, and for as long as an adapter may be silent after that:
     the adapters could not write then either.
@@ -57,7 +57,8 @@ class Silence:
         self._runtime = runtime
         self._silent_s = silent_s
         self._providers = tuple(providers)
-        self._silent: Silent = dict.fromkeys(self._providers)
+        self._disabled: Silent = {each: NOT_ENABLED for each in PROVIDERS if each not in self._providers}
+        self._silent: Mapping[Provider, datetime | None] = dict.fromkeys(self._providers)
         """All of them before the first reading, so that those that it finds count as heard of again."""
         self._present: set[Provider] = set()
         """The providers whose adapters have a view. Others have never been started, or are older than the view."""
@@ -76,7 +77,7 @@ class Silence:
                 # Whoever began to wait before a reading began shares its result.
                 if self._readings <= begun + 1:
                     await self._read()
-        return self._silent
+        return {**self._disabled, **self._silent}
 
     def running(self, woken: Callable[[], None]) -> AbstractAsyncContextManager[None]:
         """Read every few seconds for as long as the block lasts. `woken` is called once waiting jobs were made due."""
@@ -109,7 +110,7 @@ class Silence:
             _log.warning(OrchestratorEvent.ADAPTERS_NOT_READ, error=repr(error))
             self._present.clear()
             self._distrusted_until = monotonic() + self._silent_s
-            self._silent = NOBODY
+            self._silent = {}
             return
         finally:
             self._readings += 1
@@ -120,9 +121,9 @@ class Silence:
         self._silent = silent
         self._tell(reading)
 
-    def _silent_in(self, reading: _Reading) -> Silent:
+    def _silent_in(self, reading: _Reading) -> Mapping[Provider, datetime | None]:
         if monotonic() < self._distrusted_until:
-            return NOBODY
+            return {}
         return {
             provider: beat_at
             for provider, beat_at in reading.beat_at.items()

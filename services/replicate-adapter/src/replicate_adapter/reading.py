@@ -136,7 +136,10 @@ def read_callback(body: str) -> Callback | None:
     """The run that Replicate's callback is about: a prediction that has started or ended."""
     prediction = json_object(body)
     ref = ref_in(prediction)
-    return Callback(ref, over=prediction.get("status") in _OVER) if ref is not None else None
+    if ref is None:
+        return None
+    stage = stage_of(prediction)
+    return Callback(ref, over=stage == "ended", at_work=stage == "running")
 
 
 def read_result(body: str, modality: Modality, asked: JsonValue = None) -> Produced | None:

@@ -68,7 +68,7 @@ def _first_fault(_model: type[BaseModel], errors: Sequence[ErrorDetails]) -> lis
     # The body has one field, so any further error would only repeat the first.
     first = errors[0]
     problem = {
-        "string_pattern_mismatch": "has to be the id of a run: 1 to 100 letters, digits, hyphens and underscores",
+        "string_pattern_mismatch": "has to be the id of a run: 1 to 200 letters, digits, hyphens and underscores",
         "extra_forbidden": "there is no such field; the fields are accepted, never_accepted",
     }.get(first["type"], str(first.get("ctx", {}).get("error", first["msg"])))
     value = quoted(first["input"]) if isinstance(first["input"], str) else None

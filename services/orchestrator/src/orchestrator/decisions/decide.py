@@ -56,7 +56,10 @@ def decide(job: Job | None, input_: Input, now: datetime, silent: Silent = NOBOD
     if job.final:
         return Decision(after_job_ended(job, input_.event) if isinstance(input_, Attempted) else job)
     match input_:
-        case CancelAsked():
+        case CancelAsked(arrived_at):
+            # It was for the request that expired; Kafka delivers it again if its offset was not committed.
+            if job.revived_at is not None and arrived_at < job.revived_at:
+                return Decision(job)
             return _cancel_asked(job, now, silent)
         case Attempted(event):
             return attempted(job, event, now, silent)

@@ -31,6 +31,9 @@ class Requested:
 class CancelAsked:
     """The client requested a cancel."""
 
+    arrived_at: datetime
+    """When the request reached Kafka's log."""
+
 
 @dataclass(frozen=True, slots=True)
 class Attempted:

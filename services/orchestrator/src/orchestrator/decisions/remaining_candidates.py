@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from types import MappingProxyType
-from typing import Final
+from typing import Final, Literal
 
 from contracts.failures import FAILURES, FailureKind
 from contracts.generation import Provider
@@ -21,8 +21,12 @@ MAX_RETRY_S: Final = 300.0
 SILENT_RETRY_S: Final = 60.0
 """Seconds after which a job that waits for silent adapters is decided on again, unless one is heard of earlier."""
 
-Silent = Mapping[Provider, datetime | None]
-"""The providers whose adapters are silent, with the time at which each was last heard of; None: never."""
+NOT_ENABLED: Final = "not enabled"
+Silent = Mapping[Provider, datetime | Literal["not enabled"] | None]
+"""The providers whose adapters are silent, with the time at which each was last heard of; None: never.
+
+A provider that is not enabled counts as silent, whatever its adapter does: jobs may have been planned before.
+"""
 NOBODY: Final[Silent] = MappingProxyType({})
 """No adapter is silent."""
 
@@ -93,7 +97,9 @@ def _silent_routes(job: Job, which: Sequence[int], silent: Silent, now: datetime
     return tuple(_skipped(each, _silence(silent[each.provider], now)) for each in candidates if each.provider in silent)
 
 
-def _silence(beat_at: datetime | None, now: datetime) -> str:
+def _silence(beat_at: datetime | Literal["not enabled"] | None, now: datetime) -> str:
+    if beat_at == NOT_ENABLED:
+        return "it is not enabled"
     if beat_at is None:
         return "its adapter has never been heard of"
     return f"its adapter has not been heard of for {(now - beat_at).total_seconds():.0f} s"

@@ -37,6 +37,7 @@ def requested(job: Job | None, asked: Requested, now: datetime, silent: Silent) 
         max_cost_usd=asked.max_cost_usd,
         version=job.version if job else 0,
         next_action_at=request.deadline_at,
+        revived_at=asked.arrived_at if job else None,
     )
     if not may_run:
         late = "acceptance deadline" if not in_time else "deadline"
