@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from chaos.checks.checker import check
+from chaos.cluster.disturbances import ProcessEnd
 from chaos.evidence.model import ClientAnswer, DeadLetter, Event, Evidence, Tables, UnexpectedEnd, Window
 from contracts.ids import attempt_id_for, job_id_for
 
@@ -19,6 +20,7 @@ TOKEN = "t-0001"
 JOB = job_id_for("default", TOKEN)
 FIRST, SECOND = attempt_id_for(JOB, 1), attempt_id_for(JOB, 2)
 FILE = {"name": "audio.wav", "sha256": "ab" * 32, "size_bytes": 12}
+AWAY = frozenset({"unreachable", "unavailable"})
 Change = Callable[["History"], object]
 
 
@@ -34,6 +36,7 @@ class History:
     read: dict[tuple[str, int], int] = field(default_factory=lambda: {("segue.jobs", 0): 4})
     dead: list[DeadLetter] = field(default_factory=list)
     ended: list[UnexpectedEnd] = field(default_factory=list)
+    exits: list[ProcessEnd] = field(default_factory=list)
     windows: list[Window] = field(
         default_factory=lambda: [Window("no credit", NOON, NOON + 2, frozenset({"insufficient_balance"}), "fal")]
     )
@@ -66,7 +69,9 @@ class History:
         log += [{"event_id": one} for one in self.twice]
         tables = Tables(**self.rows, log=log, unfinished=self.unfinished, next_offsets=self.read)
         ends = {("segue.jobs", 0): 4}
-        return Evidence(self.answers, self.bills, self.events, tables, ends, self.dead, self.windows, self.ended)
+        return Evidence(
+            self.answers, self.bills, self.events, tables, ends, self.dead, self.windows, self.ended, self.exits
+        )
 
     twice: list[str] = field(default_factory=list)
 
@@ -156,6 +161,7 @@ def throttled(history: History, status: int) -> None:
         for one in history.bills
         if one["event"] == "post"
     ]
+    history.rewrite("attempt.progressed", provider_ref=None)
     history.change("ledger", SECOND, provider_ref=None)
     history.change("attempts", SECOND, provider_ref=None)
 
@@ -191,6 +197,147 @@ def second_end(history: History) -> None:
     history.event(1.4, "job.cancelled", version=5, status="cancelled", effect="never_sent")
     for table in ("jobs", "decided"):
         history.change(table, JOB, version=5)
+
+
+def first_failed(history: History, kind: str, *, accepted: bool = False) -> None:
+    """The first attempt ends for another reason than the one that a fault explains, and the job succeeds."""
+    history.rewrite("attempt.failed", kind=kind, accepted=accepted)
+
+
+def made_and_lost(history: History) -> None:
+    """fal makes and bills the first run, Segue says that its output was lost, and Replicate is paid as well."""
+    history.bills[0] |= {"status": 200, "accepted": True, "request_id": "run-1"}
+    history.ending(0.45, "run-1")
+    history.change("ledger", FIRST, provider_ref="run-1")
+    history.change("attempts", FIRST, provider_ref="run-1")
+    first_failed(history, "output_lost", accepted=True)
+
+
+def third_attempt(history: History) -> None:
+    """The first run lives on, the second attempt is not sent, and the third one is POSTed meanwhile."""
+    third = attempt_id_for(JOB, 3)
+    made_and_lost(history)
+    history.bills = [one | {"at": NOON + 1.4} if one.get("request_id") == "run-1" and "outcome" in one else one
+                     for one in history.bills]  # fmt: skip
+    history.windows.append(Window("files gone", NOON, NOON + 2, frozenset({"output_lost"}), "fal"))
+    history.windows.append(Window("no way", NOON, NOON + 2, frozenset({"unavailable"})))
+    history.events = [
+        replace(one, data={**one.data, "attempt_id": third}, event_id=f"third {one.event_id}")
+        if one.data.get("attempt_id") == SECOND
+        else one
+        for one in history.events
+    ]
+    history.bills = [one | {"attempt_id": third} if one.get("attempt_id") == SECOND else one for one in history.bills]
+    history.event(0.65, "attempt.failed", attempt_id=SECOND, version=1, kind="unavailable", accepted=False, message="")
+    two = {"attempt_id": SECOND, "job_id": JOB, "provider": "fal", "state": "failed", "version": 1}
+    for table in ("attempts", "ledger", "ordered"):
+        history.change(table, SECOND, attempt_id=third)
+        history.rows[table].insert(1, {**two, "provider_ref": None, "live": False})
+    history.change("artifacts", SECOND, attempt_id=third)
+
+
+def unsent(history: History, kind: str) -> None:
+    """The first attempt ends without a POST."""
+    history.bills.pop(0)
+    first_failed(history, kind)
+
+
+def expired_too_early(history: History) -> None:
+    unsent(history, "expired")
+    history.rewrite("job.requested", deadline_at=datetime.fromtimestamp(NOON + 100, UTC).isoformat())
+
+
+def never_accepted_first(history: History, *, posted: bool) -> None:
+    """The first attempt counts as never accepted, with a POST that fal refused or without one."""
+    unsent(history, "never_accepted")
+    if posted:
+        history.post(0.4, FIRST, "fal", None)
+
+
+def ambiguous_at_the_deadline(history: History) -> None:
+    failed_for(history, "ambiguous_submission")
+    history.rewrite("attempt.submitted", provider_ref=None)
+    history.bills = [one | {"status": None} if one.get("attempt_id") == SECOND else one for one in history.bills]
+    history.change("ledger", SECOND, provider_ref=None)
+    history.change("attempts", SECOND, provider_ref=None)
+    history.events = [
+        replace(one, data={**one.data, "kind": "insufficient_balance"}) if one.attempt_id == FIRST else one
+        for one in history.events
+    ]
+    history.rewrite("job.failed", kind="ambiguous_submission")
+    history.rewrite("job.requested", deadline_at=datetime.fromtimestamp(NOON + 1.1, UTC).isoformat())
+
+
+def expired(history: History, *, at: float, deadline_s: float | None = None) -> None:
+    """The job expires before anything of it is sent."""
+    kept = ("job.requested", "job.accepted")
+    history.events = [one for one in history.events if one.type in kept]
+    history.event(at, "job.failed", version=2, status="failed", kind="expired", message="too late", attempts=[])
+    history.bills = []
+    for table in ("attempts", "ledger", "ordered", "artifacts"):
+        history.rows[table] = []
+    for table, column in (("jobs", "status"), ("decided", "state")):
+        history.change(table, JOB, version=2, **{column: "failed"})
+    history.answers = [one for one in history.answers if one.call != "artifact"]
+    for n, one in enumerate(history.answers):
+        body = {**one.body, **({"status": "failed"} if one.call in ("page", "job") else {})}
+        if "spec" in body and deadline_s is not None:
+            body["spec"] = {"fields": {"deadline_s": deadline_s}, "faults": []}
+        history.answers[n] = replace(one, body=body)
+
+
+def expired_twice(history: History) -> None:
+    expired(history, at=0.05)
+    history.event(0.3, "job.failed", version=3, status="failed", kind="expired", message="too late", attempts=[])
+    for table in ("jobs", "decided"):
+        history.change(table, JOB, version=3)
+
+
+def expired_late(history: History) -> None:
+    """It expires unsent after a 202, of which the unanswered POST before it is no excuse."""
+    expired(history, at=1.0)
+
+
+def expired_by_a_fault_long_ago(history: History) -> None:
+    expired(history, at=90.0, deadline_s=90)
+    history.windows = [replace(one, began=NOON - 100, ended=NOON - 99) for one in history.windows]
+
+
+def refused(history: History, code: int | None) -> None:
+    """Another client's request is answered with that and never becomes a job."""
+    history.answers.append(ClientAnswer(NOON, "t-0002", "post", code, None, {"spec": {"fields": {}, "faults": []}}))
+
+
+def another_clients(history: History) -> None:
+    answer = {"spec": {"fields": {}, "faults": []}, "answer": {"job_id": JOB}}
+    history.answers.append(ClientAnswer(NOON + 0.2, "t-0002", "post", 202, JOB, answer))
+
+
+def contradicted(history: History) -> None:
+    twin = next(one for one in history.events if one.type == "attempt.succeeded")
+    history.events.append(replace(twin, offset=99, data={**twin.data, "artifacts": []}))
+
+
+def cancelled_after_success(history: History) -> None:
+    """The job is cancelled 100 ms after its attempt has succeeded, and nothing was wrong at that time."""
+    first_failed(history, "content_policy")
+    history.windows = []
+    history.forget("job.succeeded")
+    history.event(1.4, "job.cancelled", version=4, status="cancelled", effect="stopped")
+    history.answers = [one for one in history.answers if one.call != "artifact"]
+    for n, one in enumerate(history.answers):
+        body = {**one.body, **({"status": "cancelled"} if one.call in ("page", "job") else {})}
+        if "spec" in body:
+            body["spec"] = {"fields": {}, "faults": ["refuse-policy"]}
+        history.answers[n] = replace(one, body=body)
+    history.answers.insert(2, ClientAnswer(NOON + 1.35, TOKEN, "cancel", 202, JOB, {"status": "running"}))
+    history.change("jobs", JOB, status="cancelled")
+    history.change("decided", JOB, state="cancelled")
+
+
+def told_another_end(history: History, call: Any) -> None:
+    """A client is told an end that no event says, before it is told the right one."""
+    history.answers.insert(2, ClientAnswer(NOON + 1.1, TOKEN, call, 200, JOB, {"status": "failed"}))
 
 
 VIOLATIONS: dict[str, tuple[str, Change]] = {
@@ -258,6 +405,52 @@ VIOLATIONS: dict[str, tuple[str, Change]] = {
         "unexpected_end",
         lambda h: h.ended.append(UnexpectedEnd("fal-adapter-1", "TypeError: why not")),
     ),
+    "made, called lost, and paid for elsewhere": ("paid_twice", made_and_lost),
+    "a failure before a success that nothing explains": ("wrong_ending", lambda h: first_failed(h, "provider_error")),
+    "the one before the last still runs": ("paid_twice", third_attempt),
+    "told of another end in between": ("wrong_ending", lambda h: told_another_end(h, "page")),
+    "told of another end by a cancel": ("wrong_ending", lambda h: told_another_end(h, "cancel")),
+    "an event that contradicts itself": ("wrong_ending", contradicted),
+    "another client's job": ("phantom", another_clients),
+    "another client's input": (
+        "phantom",
+        lambda h: h.bills[1].update(input={"prompt": "a warm pad [t-0002]"}),
+    ),
+    "a bill of another provider": ("phantom", lambda h: h.bills[1].update(provider="fal")),
+    "another run in the read model": ("phantom", lambda h: h.change("attempts", SECOND, provider_ref="run-9")),
+    "another run in an event": ("phantom", lambda h: h.rewrite("attempt.submitted", provider_ref="run-9")),
+    "a client that was refused": ("wrong_ending", lambda h: refused(h, 422)),
+    "a client that was never accepted": ("lost", lambda h: refused(h, 503)),
+    "a client that was never answered": ("lost", lambda h: refused(h, None)),
+    "a 202 without a job": ("wrong_ending", lambda h: refused(h, 202)),
+    "a page that nobody can read": (
+        "wrong_ending",
+        lambda h: h.answers.append(ClientAnswer(NOON, "", "page", 500)),
+    ),
+    "unavailable without a fault": ("wrong_ending", lambda h: unsent(h, "unavailable")),
+    "unreachable without a fault": ("wrong_ending", lambda h: unsent(h, "unreachable")),
+    "never accepted without a fault": ("wrong_ending", lambda h: never_accepted_first(h, posted=False)),
+    "left open at the deadline without a fault": ("wrong_ending", ambiguous_at_the_deadline),
+    "expired twice": ("wrong_ending", expired_twice),
+    "expired unsent after a 202": ("wrong_ending", expired_late),
+    "expired by a fault long ago": ("wrong_ending", expired_by_a_fault_long_ago),
+    "an attempt that expired too early": ("wrong_ending", expired_too_early),
+    "cancelled after it had succeeded": ("wrong_ending", cancelled_after_success),
+    "no row at the orchestrator": ("lost", lambda h: h.drop("decided", JOB)),
+    "a version that was never published": ("gap", lambda h: h.change("ledger", FIRST, version=3)),
+    "a decision that was never published": ("gap", lambda h: h.change("decided", JOB, version=5)),
+    "a process that a signal ended": (
+        "unexpected_end",
+        lambda h: h.exits.append(ProcessEnd(NOON, "fal-adapter-1", "fal-adapter", -11)),
+    ),
+    "a process that could not start": (
+        "unexpected_end",
+        lambda h: h.exits.append(ProcessEnd(NOON, "fal-adapter-1", "fal-adapter", 1)),
+    ),
+    "a process that was unhealthy without a fault": (
+        "unexpected_end",
+        lambda h: h.exits.append(ProcessEnd(NOON, "fal-adapter-1", "fal-adapter", 70)),
+    ),
     "a dead letter": ("dead_letter", lambda h: h.dead.append(DeadLetter("log-sink", "segue.jobs", JOB, "why not"))),
 }
 
@@ -290,6 +483,8 @@ def test_an_injected_fault_explains_a_failure() -> None:
 def test_a_throttled_attempt_that_ends_unavailable_is_no_violation() -> None:
     history = clean()
     throttled(history, 429)
+    assert {one.kind for one in check(history.evidence())} == {"wrong_ending"}
+    history.windows.append(Window("throttled", NOON, NOON + 1, frozenset({"unavailable"}), "replicate"))
     assert check(history.evidence()) == []
 
 
@@ -300,9 +495,9 @@ def test_providers_unavailable_until_the_deadline_explain_an_expired_job() -> No
     history.rewrite("attempt.failed", kind="unavailable")
     history.rewrite("job.failed", kind="expired")
     history.rewrite("job.requested", deadline_at=datetime.fromtimestamp(NOON + 100, UTC).isoformat())
-    history.windows.append(Window("back too early", NOON - 1, NOON + 99, frozenset({"unreachable"})))
+    history.windows.append(Window("back too early", NOON - 1, NOON + 99, AWAY))
     assert {one.kind for one in check(history.evidence())} == {"wrong_ending"}
-    history.windows.append(Window("away", NOON - 1, NOON + 101, frozenset({"unreachable"})))
+    history.windows.append(Window("away", NOON - 1, NOON + 101, AWAY))
     assert check(history.evidence()) == []
 
 
@@ -316,3 +511,106 @@ def test_expected_dead_letters_are_no_violation() -> None:
     history = clean()
     history.dead.append(DeadLetter("log-sink", "segue.jobs", JOB, "poison"))
     assert check(history.evidence(), dead_letters=True) == []
+
+
+def test_a_killed_adapter_explains_what_was_never_sent() -> None:
+    for provider, kinds in (("fal", set()), ("replicate", {"wrong_ending"})):
+        history = clean()
+        never_accepted_first(history, posted=False)
+        history.windows = [Window("SIGKILL", NOON, NOON + 0.2, frozenset({"never_accepted"}), provider)]
+        assert {one.kind for one in check(history.evidence())} == kinds
+
+
+def test_a_killed_adapter_does_not_explain_that_a_provider_refused() -> None:
+    history = clean()
+    never_accepted_first(history, posted=True)
+    killed = Window("SIGKILL", NOON, NOON + 0.2, frozenset({"never_accepted"}), "fal")
+    history.windows = [killed]
+    assert {one.kind for one in check(history.evidence())} == {"wrong_ending"}
+    history.windows.append(Window("throttled", NOON, NOON + 1, frozenset({"rate_limited"}), "fal", refuses=True))
+    assert check(history.evidence()) == []
+
+
+def test_a_fault_long_ago_explains_nothing() -> None:
+    history = clean()
+    history.windows = [replace(one, began=NOON - 100, ended=NOON - 99) for one in history.windows]
+    assert {one.kind for one in check(history.evidence())} == {"wrong_ending"}
+
+
+@pytest.mark.parametrize(
+    ("provider", "endpoint", "kinds"),
+    [
+        ("replicate", "a/model", set()),
+        ("replicate", "a/nother", {"wrong_ending"}),
+        ("fal", "a/model", {"wrong_ending"}),
+    ],
+)
+def test_an_earlier_failure_explains_an_open_breaker(provider: str, endpoint: str, kinds: set[str]) -> None:
+    history = clean()
+    throttled(history, 429)
+    history.bills = [one for one in history.bills if one.get("attempt_id") != SECOND]
+    history.rewrite("attempt.submitting", endpoint="a/model")
+    job_id = job_id_for("default", "another")
+    other = attempt_id_for(job_id, 1)
+    lost = {"attempt_id": other, "version": 1, "endpoint": endpoint}
+    when = datetime.fromtimestamp(NOON - 20, UTC)
+    history.events.append(Event("segue.attempts", 0, 90, "attempt.ambiguous", "x", job_id, when, lost))
+    history.rows["ordered"].append({"attempt_id": other, "job_id": job_id, "provider": provider, "live": False})
+    assert {one.kind for one in check(history.evidence()) if job_id not in one.subject} == kinds
+
+
+def test_a_lost_answer_explains_what_stays_open_at_the_deadline_and_not_before() -> None:
+    history = clean()
+    ambiguous_at_the_deadline(history)
+    history.windows.append(Window("lost", NOON, NOON + 2, frozenset({"ambiguous_submission"}), "replicate"))
+    assert check(history.evidence()) == []
+    history.rewrite("job.requested", deadline_at=datetime.fromtimestamp(NOON + 100, UTC).isoformat())
+    assert {one.kind for one in check(history.evidence())} == {"wrong_ending"}
+
+
+def test_a_lost_output_that_a_fault_explains_may_be_paid_for_again() -> None:
+    history = clean()
+    made_and_lost(history)
+    history.windows.append(Window("files gone", NOON, NOON + 2, frozenset({"output_lost"}), "fal"))
+    assert check(history.evidence()) == []
+
+
+def test_a_request_that_was_too_late_and_was_repeated_may_end_twice() -> None:
+    history = clean()
+    history.events = [replace(one, data={**one.data, "version": one.data["version"] + 1})
+                      if one.topic == "segue.jobs" else one for one in history.events]  # fmt: skip
+    history.event(0.05, "job.failed", version=1, status="failed", kind="expired", message="too late", attempts=[])
+    for table in ("jobs", "decided"):
+        history.change(table, JOB, version=5)
+    history.answers.insert(2, ClientAnswer(NOON + 0.15, TOKEN, "page", 200, JOB, {"status": "failed"}))
+    assert check(history.evidence()) == []
+    history.answers = [one for one in history.answers if one.status is not None]
+    assert {one.kind for one in check(history.evidence())} == {"wrong_ending"}
+
+
+def test_a_request_that_came_too_late_may_expire() -> None:
+    history = clean()
+    expired(history, at=0.05)
+    assert check(history.evidence()) == []
+
+
+def test_a_request_that_is_told_again_with_other_times_is_no_contradiction() -> None:
+    history = clean()
+    twin = next(one for one in history.events if one.type == "job.requested")
+    history.events.append(replace(twin, offset=99, data={**twin.data, "accept_by": "later"}))
+    assert check(history.evidence()) == []
+
+
+def test_clients_may_give_up_in_an_outage_that_is_longer_than_they_try() -> None:
+    history = clean()
+    refused(history, 503)
+    assert check(history.evidence(), clients_give_up=True) == []
+
+
+def test_a_process_may_end_while_a_fault_lasts_on_which_it_depends() -> None:
+    history = clean()
+    history.exits.append(ProcessEnd(NOON + 30, "fal-adapter-1", "fal-adapter", 70))
+    history.windows.append(Window("no Kafka", NOON, NOON + 10, ends=frozenset({"fal-adapter"})))
+    assert check(history.evidence()) == []
+    history.exits.append(ProcessEnd(NOON + 30, "log-sink-1", "log-sink", 70))
+    assert {one.kind for one in check(history.evidence())} == {"unexpected_end"}

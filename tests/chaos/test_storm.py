@@ -3,9 +3,17 @@
 import random
 from itertools import pairwise
 
-from chaos.load.faults import PERSISTENT_FAULTS, REQUEST_FAULTS, TIMED_FAULTS, request_fault_rules, timed_fault_rules
-from chaos.load.requests import PERSISTENT_FAULT_DEADLINE_S, draw_request
-from chaos.load.storm import plan
+from chaos.cluster.disturbances import Disturbance
+from chaos.load.faults import (
+    PERSISTENT_FAULTS,
+    REQUEST_FAULTS,
+    TIMED_FAULTS,
+    disturbance_windows,
+    request_fault_rules,
+    timed_fault_rules,
+)
+from chaos.load.requests import PERSISTENT_FAULT_DEADLINE_S, Request, RequestSpec, draw_request
+from chaos.load.storm import plan, share_of_plain
 from contracts.topics import SERVICES
 from sandbox.runs.faults import Rule
 
@@ -61,3 +69,25 @@ def test_the_sandbox_accepts_every_fault_rule() -> None:
         for rule in timed_fault_rules({provider: name})
     ]
     assert all(Rule.model_validate(rule) for rule in [*request_fault_rules(), *timed])
+
+
+def test_only_the_adapter_of_a_provider_explains_a_lost_submit() -> None:
+    windows = {
+        service: disturbance_windows([Disturbance("SIGKILL", f"{service}-1", service, 1.0, 2.0)])[0]
+        for service in SERVICES
+    }
+    explained = {service: one.provider for service, one in windows.items() if one.explains}
+    assert explained == {"fal-adapter": "fal", "replicate-adapter": "replicate"}
+
+
+def test_only_requests_that_nothing_is_wrong_with_have_to_succeed() -> None:
+    specs = [
+        RequestSpec("plain"),
+        RequestSpec("plain"),
+        RequestSpec("a fault", faults=("no-media",)),
+        RequestSpec("a short deadline", {"deadline_s": 8}),
+        RequestSpec("a cancel", cancelled=True),
+    ]
+    requests = [Request(f"t-{n:04d}", spec, job_id=f"job-{n}") for n, spec in enumerate(specs)]
+    requests[0].ended, requests[1].ended = "succeeded", "failed"
+    assert share_of_plain([*requests, Request("t-0009", RequestSpec("never accepted"))]) == 0.5

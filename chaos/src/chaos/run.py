@@ -12,16 +12,19 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
+from chaos.checks.answers import never_accepted
 from chaos.checks.checker import Violation, check
 from chaos.cluster.fleet import Fleet
 from chaos.cluster.scale import FULL
 from chaos.evidence.gather import Gatherer, evidence_of_load
 from chaos.evidence.model import ClientAnswer, DeadLetter, Evidence, Tables, Window
 from chaos.evidence.resolution_metrics import ResolutionMetrics
-from chaos.load.clients import Load
-from chaos.load.faults import CRASH_KINDS, request_fault_rules
-from chaos.load.storm import Storm, plan, run_storm
+from chaos.load.clients import ACCEPTED_WITHIN_S, Load
+from chaos.load.faults import CRASH_KINDS, disturbance_windows, request_fault_rules
+from chaos.load.storm import SUCCEED, Storm, plan, run_storm, share_of_plain
 from chaos.rows.base import Row
+from contracts.failures import FailureKind
+from contracts.topics import SERVICES
 
 FAULTY: Final = 0.15
 """The share of a storm's requests with a request fault."""
@@ -72,6 +75,8 @@ class Run:
         self._gatherer = Gatherer(fleet, audit)
         fleet.before_deletion = self._gatherer.read_topics
         self._expected_dead_letters: list[DeadLetter] = []
+        self._gave_up: set[str] = set()
+        """The tokens of clients that gave up because the outage was longer than they try."""
 
     async def row(self, row: Row, seed: int) -> Result:
         """Run one row of the fault matrix, and check its jobs."""
@@ -87,16 +92,24 @@ class Run:
             except Exception as error:  # noqa: BLE001 - any exception is the row's result; the next row runs
                 result.error = f"{type(error).__name__}: {error}"
             await self._recover(load, result)
-        window = Window(result.name, began, time.time(), frozenset(map(str, CRASH_KINDS)) | row.explains)
         self._count(self._fleet.tally - tally)
-        await self._check_jobs(result, load, [window], buried, dead_letters=row.dead_letters)
+        give_up = row.without_kafka and self._fleet.scale.brokers_away_s > ACCEPTED_WITHIN_S
+        kinds = row.explains | (frozenset(map(str, CRASH_KINDS)) if row.unsettles else frozenset())
+        kinds |= {str(FailureKind.EXPIRED)} if give_up else set()
+        ends = frozenset(map(str, SERVICES if row.unsettles else ()))
+        refuses = FailureKind.NEVER_ACCEPTED in row.explains
+        window = Window(result.name, began, time.time(), kinds, row.provider, refuses, ends)
+        windows = [window, *disturbance_windows(self._fleet.disturbances.since(began))]
+        await self._check_jobs(
+            result, load, windows, buried, began, dead_letters=row.dead_letters, clients_give_up=give_up
+        )
         return result
 
     async def storm(self, seed: int, jobs: int, kills: int, rate: float) -> Result:
         """Run one storm from a seed, and check its jobs."""
         replay = f"--rows none --rounds 1 --seed {seed} --jobs {jobs} --kills {kills} --rate {rate:g}"
         result = Result(f"storm {seed}", f"{jobs} jobs, {kills} kills", "no violation", replay)
-        buried = len(self._gatherer.dead_letters)
+        buried, began = len(self._gatherer.dead_letters), time.time()
         rng = random.Random(seed)
         storm = Storm(self._fleet, plan(rng, kills, jobs))
         result.injections = [str(injection) for injection in storm.injections]
@@ -105,7 +118,10 @@ class Run:
             load = await stack.enter_async_context(self._load(f"s{seed}", rng, FAULTY))
             await self._reset_providers()
             async with self._fleet.supervised():
-                await run_storm(storm, load, rate, jobs)
+                try:
+                    await run_storm(storm, load, rate, jobs)
+                except Exception as error:  # noqa: BLE001 - any exception is the storm's result; the next one runs
+                    result.error = f"{type(error).__name__}: {error}"
                 await self._recover(load, result)
         self.faults.update(storm.faults)
         self._count(self._fleet.tally - tally)
@@ -113,13 +129,18 @@ class Run:
         result.recoveries = storm.recoveries
         kills = sum(storm.kills.values())
         result.seen = [f"{kills} kills, {len(storm.injections) - kills} faults beside them"]
-        await self._check_jobs(result, load, storm.windows, buried, dead_letters=False)
+        share = share_of_plain(load.requests)
+        if share < SUCCEED:
+            result.error = result.error or f"only {share:.1%} of the jobs that nothing was wrong with succeeded"
+        windows = [*storm.windows, *disturbance_windows(self._fleet.disturbances.since(began))]
+        await self._check_jobs(result, load, windows, buried, began)
         return result
 
     async def check_all(self) -> list[Violation]:
         """The violations of the whole run that no single row or storm has."""
         await self._gather()
-        known = {(v.kind, v.subject) for one in self.results for v in one.violations}
+        known: set[tuple[str, str]] = {(v.kind, v.subject) for one in self.results for v in one.violations}
+        known |= {("lost", token) for token in self._gave_up}
         return [v for v in check(self.evidence) if (v.kind, v.subject) not in known]
 
     @asynccontextmanager
@@ -165,13 +186,23 @@ class Run:
         left = await self._gatherer.wait_until_idle()
         await load.verify()
         if open_ or left:
-            words = ", ".join(one.token for one in open_[:5])
-            self._say(f"  {len(open_)} jobs are open ({words}) and {len(left)} things left after {DRAIN_S:.0f} s")
+            words = ", ".join([*(one.token for one in open_[:5]), *left[:5]])
+            result.error = result.error or f"not drained: {len(open_)} jobs and {len(left)} things are left ({words})"
         self._say(f"  {load.name}: drained, quiet and looked up {time.monotonic() - began:.0f} s after the last fault")
 
     async def _check_jobs(
-        self, result: Result, load: Load, windows: list[Window], buried: int, *, dead_letters: bool
+        self,
+        result: Result,
+        load: Load,
+        windows: list[Window],
+        buried: int,
+        began: float,
+        *,
+        dead_letters: bool = False,
+        clients_give_up: bool = False,
     ) -> None:
+        if load.errors:
+            result.error = result.error or load.errors[0]
         self.answers += load.answers
         self.windows += windows
         ended = len(self._gatherer.unexpected_ends)
@@ -181,16 +212,17 @@ class Run:
         self._expected_dead_letters += new if dead_letters else []
         ours = evidence_of_load(self.evidence, load.name, load.answers)
         ends = self._gatherer.unexpected_ends[ended:]
-        evidence = replace(ours, windows=windows, dead_letters=new, unexpected_ends=ends)
-        result.violations = check(evidence, dead_letters=dead_letters)
+        by_themselves = [one for one in self._fleet.process_ends if one.at >= began]
+        evidence = replace(ours, windows=windows, dead_letters=new, unexpected_ends=ends, process_ends=by_themselves)
+        result.violations = check(evidence, dead_letters=dead_letters, clients_give_up=clients_give_up)
+        self._gave_up |= {token for token, _ in never_accepted(load.answers)} if clients_give_up else set()
         result.jobs = len(load.requests)
         self.results.append(result)
 
     async def _gather(self) -> None:
         evidence = await self._gatherer.read_all(self.answers, self.windows)
-        self.evidence = replace(
-            evidence, dead_letters=[one for one in evidence.dead_letters if one not in self._expected_dead_letters]
-        )
+        letters = [one for one in evidence.dead_letters if one not in self._expected_dead_letters]
+        self.evidence = replace(evidence, dead_letters=letters, process_ends=list(self._fleet.process_ends))
 
     def _count(self, signals: Counter[str]) -> None:
         for what, times in signals.items():

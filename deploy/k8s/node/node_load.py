@@ -34,6 +34,8 @@ SETTINGS: Final = {
 }
 GATEWAY: Final = "http://gateway:8080"
 DRAIN_S: Final = 240.0
+EXPLAINED: Final = frozenset({FailureKind.INSUFFICIENT_BALANCE, FailureKind.UNAVAILABLE})
+"""How attempts fail at an account without credit: the first is refused, and then the breaker is open."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +45,7 @@ class Outside:
     api: httpx.AsyncClient
     bills_file: Path
     env: Mapping[str, str]
-    members: Sequence[Logged] = ()
+    logged: Sequence[Logged] = ()
 
 
 def attributed(evidence: Evidence) -> Evidence:
@@ -74,7 +76,7 @@ async def run(name: str, folder: Path, bills: Path, rate: float, least: int) -> 
             left = await load.drain(DRAIN_S)
             await load.verify()
             unfinished = await gatherer.wait_until_idle()
-        refuses = Window("no-credit", began, time.time(), frozenset({FailureKind.INSUFFICIENT_BALANCE}), "fal")
+        refuses = Window("no-credit", began, time.time(), EXPLAINED, "fal")
         everything = await gatherer.read_all(load.answers, [refuses])
         evidence = attributed(evidence_of_load(everything, name, load.answers))
     posts = [answer for answer in load.answers if answer.call == "post"]

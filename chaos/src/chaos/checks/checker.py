@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal, get_args
+from typing import Any, Final, Literal, get_args
 
+from chaos.checks.answers import mixed_up, never_accepted, wrong_answers
 from chaos.checks.endings import wrong_endings
+from chaos.checks.excuses import Faults, end_expected, faults_of, unexplained
 from chaos.checks.money import paid_twice
 from chaos.evidence.by_job import FINAL, AttemptEvidence, EvidenceByJob, JobEvidence, group_by_job, token_in
-from chaos.evidence.model import Evidence
+from chaos.evidence.model import Event, Evidence
 
 Kind = Literal["lost", "paid_twice", "stuck", "phantom", "wrong_ending", "gap", "dead_letter", "unexpected_end"]
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
@@ -27,22 +29,33 @@ class Violation:
     token: str | None = None
 
 
-def check(evidence: Evidence, *, dead_letters: bool = False) -> list[Violation]:
-    """All violations in the evidence; dead letters count unless `dead_letters` says that they were intended."""
+def check(evidence: Evidence, *, dead_letters: bool = False, clients_give_up: bool = False) -> list[Violation]:
+    """All violations in the evidence.
+
+    Dead letters count unless `dead_letters` says that they were intended, and clients that were never accepted unless
+    `clients_give_up` says that the outage was longer than they try.
+    """
     by_job = group_by_job(evidence)
+    faults = faults_of(evidence.windows, by_job.jobs.values())
     found = [*_run_wide(evidence, by_job, dead_letters=dead_letters)]
+    lost = () if clients_give_up else never_accepted(evidence.answers)
+    found += [Violation("lost", token, what, token) for token, what in lost]
     stored = {row["event_id"] for row in evidence.tables.log}
     for job in by_job.jobs.values():
         problems: list[tuple[Kind, str, str]] = [
             *(("lost", job.job_id, what) for what in _lost(job, stored)),
-            *(("paid_twice", subject, what) for subject, what in paid_twice(job, by_job.endings)),
+            *(("paid_twice", subject, what) for subject, what in _paid_twice(job, by_job, faults)),
             *(("stuck", subject, what) for subject, what in _stuck(job)),
-            *(("phantom", subject, what) for subject, what in _phantoms(job)),
-            *(("wrong_ending", subject, what) for subject, what in wrong_endings(job, evidence.windows)),
+            *(("phantom", subject, what) for subject, what in (*_phantoms(job), *mixed_up(job))),
+            *(("wrong_ending", subject, what) for subject, what in wrong_endings(job, faults)),
             *(("gap", subject, what) for subject, what in _gaps(job)),
         ]
         found += [Violation(kind, subject, what, job.token) for kind, subject, what in problems]
     return found
+
+
+def _paid_twice(job: JobEvidence, by_job: EvidenceByJob, faults: Faults) -> Iterator[tuple[str, str]]:
+    return paid_twice(job, by_job.endings, lambda attempt: unexplained(job, attempt, faults) is None)
 
 
 def _run_wide(evidence: Evidence, by_job: EvidenceByJob, *, dead_letters: bool) -> Iterator[Violation]:
@@ -58,14 +71,26 @@ def _run_wide(evidence: Evidence, by_job: EvidenceByJob, *, dead_letters: bool) 
     for job in by_job.jobs.values():
         if job.token not in requested and not job.answers:
             yield Violation("phantom", job.job_id, "a job that nobody asked for", job.token)
+    for subject, what in wrong_answers(evidence.answers):
+        yield Violation("wrong_ending", subject, what)
     yield from _log_sink_gaps(evidence)
-    for end in evidence.unexpected_ends:
-        # A supervisor restarts it, so that no job shows it.
-        yield Violation("unexpected_end", end.replica, f"it ended by itself: {end.error}")
+    yield from _ends_of_processes(evidence)
     for letter in () if dead_letters else evidence.dead_letters:
         yield Violation(
             "dead_letter", letter.key, f"{letter.service} could not process a record of {letter.topic}: {letter.error}"
         )
+
+
+def _ends_of_processes(evidence: Evidence) -> Iterator[Violation]:
+    for end in evidence.unexpected_ends:
+        # A supervisor restarts it, so that no job shows it.
+        yield Violation("unexpected_end", end.replica, f"it ended by itself: {end.error}")
+    for ended in evidence.process_ends:
+        if not end_expected(ended, evidence.windows):
+            how = f"with the exit code {ended.code}" if ended.code >= 0 else f"by the signal {-ended.code}"
+            yield Violation(
+                "unexpected_end", ended.replica, f"it ended {how} at {ended.at:.1f}, and no fault explains it"
+            )
 
 
 def _log_sink_gaps(evidence: Evidence) -> Iterator[Violation]:
@@ -86,6 +111,8 @@ def _lost(job: JobEvidence, stored: set[str]) -> Iterator[str]:
             yield "a client received a 202, and no event says how it ended"
         if job.row is None:
             yield "a client received a 202, and the read model has no row of it"
+        if job.decided is None:
+            yield "a client received a 202, and the orchestrator has no row of it"
     for answer in job.answers:
         if answer.status == 404:
             yield f"{answer.call} of a job that was accepted was answered 404"
@@ -145,9 +172,21 @@ def _gaps(job: JobEvidence) -> Iterator[tuple[str, str]]:
         yield job.job_id, f"its attempts are numbered {numbers}"
     if (what := _version_problem([one.data["version"] for one in job.events], job.row)) is not None:
         yield job.job_id, what
+    if (what := _beyond("orchestrator", job.decided, job.events)) is not None:
+        yield job.job_id, what
     for attempt in job.in_order():
+        if (what := _beyond("ledger", attempt.ledger, attempt.events)) is not None:
+            yield attempt.attempt_id, what
         if (what := _version_problem([one.data["version"] for one in attempt.events], attempt.row)) is not None:
             yield attempt.attempt_id, what
+
+
+def _beyond(where: str, row: Mapping[str, Any] | None, events: Sequence[Event]) -> str | None:
+    """What a service has decided and never published; None if there is nothing."""
+    last = max((one.data["version"] for one in events), default=0)
+    if row is None or row["version"] <= last:
+        return None
+    return f"the {where} has version {row['version']}, and its last event {last}"
 
 
 def _version_problem(versions: list[int], row: object) -> str | None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
-from itertools import pairwise
+from itertools import combinations, pairwise
 from typing import Any, Final
 
 from chaos.evidence.by_job import AttemptEvidence, JobEvidence
@@ -14,14 +14,22 @@ CLOCK_S: Final = 0.05
 NOT_BILLED: Final = frozenset({"never_accepted", "expired", "unavailable", "unreachable", "rate_limited"})
 """Failure kinds that claim that the provider never accepted the attempt, unless its event says otherwise."""
 
+UNAVAILABLE_OUTPUT: Final = frozenset({"output_lost", "output_unusable", "run_timeout", "start_timeout"})
+"""Failure kinds by which the output of a run that was paid for could not be obtained."""
 
-def paid_twice(job: JobEvidence, endings: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
+Endings = Mapping[str, Mapping[str, Any]]
+Excused = Callable[[AttemptEvidence], bool]
+"""Whether a fault explains how an attempt failed."""
+
+
+def paid_twice(job: JobEvidence, endings: Endings, excused: Excused) -> Iterator[tuple[str, str]]:
     """What was paid for twice, or submitted again although it could be, as pairs of subject and evidence."""
     attempts = job.in_order()
     for attempt in attempts:
         yield from ((attempt.attempt_id, what) for what in _repeated_posts(attempt))
-    for before, after in pairwise(attempts):
-        yield from ((after.attempt_id, what) for what in _overlapping(before, after, endings))
+    # All pairs, not neighbours alone: one between them may have been given up without a POST.
+    for before, after in combinations(attempts, 2):
+        yield from ((after.attempt_id, what) for what in _overlapping(before, after, endings, excused))
     made = [one.attempt_id for one in attempts if any(each.type == "attempt.succeeded" for each in one.events)]
     if len(made) > 1:
         yield job.job_id, f"more than one of its attempts succeeded: {made}"
@@ -38,9 +46,7 @@ def _repeated_posts(attempt: AttemptEvidence) -> Iterator[str]:
         yield f"{what}, and {attempt.provider} billed the run {attempt.bills[0]['request_id']}"
 
 
-def _overlapping(
-    before: AttemptEvidence, after: AttemptEvidence, endings: Mapping[str, Mapping[str, Any]]
-) -> Iterator[str]:
+def _overlapping(before: AttemptEvidence, after: AttemptEvidence, endings: Endings, excused: Excused) -> Iterator[str]:
     """Why it was wrong to POST `after` at that time, given the state of `before`."""
     if not after.posts:
         return
@@ -53,7 +59,11 @@ def _overlapping(
         if ending is None or (ending["at"] > at + CLOCK_S and ending["billed_usd"] > 0):
             how = "still runs" if ending is None else f"ended at {_clock(ending['at'])} for {ending['billed_usd']} USD"
             yield f"POSTed at {_clock(at)} although the run {bill['request_id']} of {before.attempt_id} {how}"
-        elif ending["event"] == "finished" and ending["outcome"] == "succeeded" and not _output_unavailable(before):
+        elif (
+            ending["event"] == "finished"
+            and ending["outcome"] == "succeeded"
+            and not (_output_unavailable(before) and excused(before))
+        ):
             yield f"POSTed although {before.attempt_id} had been made and paid for"
 
 
@@ -75,8 +85,7 @@ def _claimed_unbilled(attempt: AttemptEvidence) -> str | None:
 
 def _output_unavailable(attempt: AttemptEvidence) -> bool:
     """Whether a paid output could not be obtained, which is the only reason to pay for another."""
-    lost: Sequence[str] = ("output_lost", "output_unusable", "run_timeout", "start_timeout")
-    return attempt.end is not None and attempt.end.data.get("kind") in lost
+    return attempt.end is not None and attempt.end.data.get("kind") in UNAVAILABLE_OUTPUT
 
 
 def _said(post: Mapping[str, Any]) -> str:

@@ -6,14 +6,12 @@ import sys
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+from chaos.cluster.scale import RUN_LIMIT_S
 from contracts.catalogue import default_catalogue_path
 from segue_cli.local.postgres import LocalPostgres, postgres
 from segue_cli.local.process import child, ready_with
 from segue_cli.stack.components import log_to
 from segue_cli.stack.run import LOOPBACK_HOSTS, SANDBOX_KEYS
-
-RUN_LIMIT_S = 6
-"""Time limit of a run in seconds. It is part of the grace before a missing run counts as never accepted."""
 
 
 async def database_on(folder: Path, stack: AsyncExitStack, disk: Path | None = None) -> LocalPostgres:

@@ -16,9 +16,10 @@ import httpx
 
 from chaos.cluster.brokers import Brokers, brokers_on
 from chaos.cluster.disks import BROKER, DISKS, POSTGRES, free_disks, small_disk
+from chaos.cluster.disturbances import Disturbances, ProcessEnd
 from chaos.cluster.environment import catalogue_in, database_on, providers_on
 from chaos.cluster.replica import POLL_S, Replica
-from chaos.cluster.scale import SHORT, Scale
+from chaos.cluster.scale import BREAKER_OPEN_S, SHORT, START_LIMIT_S, Scale
 from chassis.settings.kafka.cluster import KafkaCluster
 from contracts.topics import ADAPTERS, SERVICES, ServiceName
 from segue_cli.local.postgres import LocalPostgres
@@ -31,10 +32,10 @@ SETTINGS = {
     "SEGUE_KAFKA_SESSION_TIMEOUT_S": "6",
     "SEGUE_KAFKA_FETCH_WAIT_MS": "100",
     "SEGUE_SUBMIT_TIMEOUT_S": "4",
-    "SEGUE_START_DEADLINE_S": "6",
+    "SEGUE_START_DEADLINE_S": str(START_LIMIT_S),
     "SEGUE_SUBMIT_GRACE_S": "15",
     "SEGUE_JOB_DEADLINE_S": "180",
-    "SEGUE_BREAKER_OPEN_S": "0.2",
+    "SEGUE_BREAKER_OPEN_S": str(BREAKER_OPEN_S),
     "SEGUE_CALLBACK_SECRET": "0123456789abcdef0123456789abcdef",
 }
 SANDBOX_SETTINGS = {
@@ -74,12 +75,22 @@ class Fleet:
         self.disks: Mapping[str, Path] = {}
         """The small disks, by their names in `DISKS`; none unless the fleet was started with them."""
         self.members: list[Replica] = []
+        self.removed: list[Replica] = []
+        """Replicas that were members once; their logs are evidence as well."""
+        self.disturbances = Disturbances()
+        self.process_ends: list[ProcessEnd] = []
+        """The processes that ended by themselves, in order."""
         self._named: Counter[str] = Counter()
 
     @property
     def pids(self) -> dict[str, int]:
         """The process id of each replica that runs, by its name."""
         return {one.name: one.pid for one in self.members if one.running}
+
+    @property
+    def logged(self) -> Sequence[Replica]:
+        """All replicas that have a log, including those that were removed."""
+        return [*self.members, *self.removed]
 
     def replicas(self, service: ServiceName) -> list[Replica]:
         """The replicas of one service, including those that are down."""
@@ -100,7 +111,9 @@ class Fleet:
         """Stop a replica and remove it."""
         await replica.term()
         await replica.close()
+        self.disturbances.end(replica.name)
         self.members.remove(replica)
+        self.removed.append(replica)
 
     async def faults(self, rules: Sequence[Mapping[str, Any]]) -> None:
         """Add fault rules for the providers after the active ones."""

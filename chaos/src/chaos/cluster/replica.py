@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import httpx
 
+from chaos.cluster.disturbances import ProcessEnd
 from contracts.topics import ServiceName
 from segue_cli.local.ports import LOOPBACK, free_port
 from segue_cli.local.process import Child, child
@@ -42,6 +43,7 @@ class Replica:
         self.environment: dict[str, str] = {}
         """Variables of its processes beside its settings, from its next start on."""
         self._fleet = fleet
+        self._watch: asyncio.Task[None] | None = None
         self._process: Child | None = None
         self._stack = AsyncExitStack()
 
@@ -85,12 +87,17 @@ class Replica:
         )
         self._process = await self._stack.enter_async_context(started)
         self.wanted, self.frozen = True, False
+        self._fleet.disturbances.end(self.name)
+        if crash_at is not None:
+            self._fleet.disturbances.begin(f"crash point {crash_at}", self.name, self.service)
+        # What a crash point does to its process is what the row wants.
+        self._watch = asyncio.create_task(self._note_end(self._process, expected=crash_at is not None))
 
     async def kill(self) -> None:
         """Send SIGKILL, also if it is frozen, and reap it; does nothing if it is gone."""
         self.wanted = False
         if self.running:
-            self._fleet.tally[f"SIGKILL {self.service}"] += 1
+            self._signalled("SIGKILL")
             await self._child.stop(signal.SIGKILL)
 
     async def term(self) -> float:
@@ -98,19 +105,21 @@ class Replica:
         self.wanted = False
         began = time.monotonic()
         if self.running:
-            self._fleet.tally[f"SIGTERM {self.service}"] += 1
+            self._signalled("SIGTERM")
             self.cont()
             await self._child.stop(signal.SIGTERM, grace_s=DRAIN_S)
         return time.monotonic() - began
 
     def stop(self) -> None:
         """Send SIGSTOP: it keeps its leases and connections, and does nothing."""
-        self._fleet.tally[f"SIGSTOP {self.service}"] += 1
+        self._signalled("SIGSTOP")
         self.frozen = True
         self._signal(signal.SIGSTOP)
 
     def cont(self) -> None:
         """Send SIGCONT; does nothing if it was not stopped or is gone."""
+        if self.frozen:
+            self._fleet.disturbances.end(self.name)
         self.frozen = False
         self._signal(signal.SIGCONT)
 
@@ -147,6 +156,16 @@ class Replica:
             self.cont()
             await self._child.stop(signal.SIGTERM, grace_s=5)
         await self._stack.aclose()
+
+    async def _note_end(self, process: Child, *, expected: bool) -> None:
+        code = await process.wait()
+        if self.wanted and process is self._process and not expected:
+            self._fleet.process_ends.append(ProcessEnd(time.time(), self.name, self.service, code))
+            self._fleet.disturbances.begin(f"exit {code}", self.name, self.service)
+
+    def _signalled(self, name: str) -> None:
+        self._fleet.tally[f"{name} {self.service}"] += 1
+        self._fleet.disturbances.begin(name, self.name, self.service)
 
     def _signal(self, sig: signal.Signals) -> None:
         if self.running:

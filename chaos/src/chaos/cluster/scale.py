@@ -6,6 +6,17 @@ from dataclasses import dataclass
 from typing import Final
 
 from adapter_kit.attempt.model import LEASE_S
+from adapter_kit.breaker.policy import OPEN_AT_MOST_S, OPEN_S, PROBE_LEASE_S
+
+RUN_LIMIT_S: Final = 6
+"""Time limit of a run in seconds. It is part of the grace before a missing run counts as never accepted."""
+START_LIMIT_S: Final = 6
+"""Time limit for the start of a run, in seconds."""
+BREAKER_OPEN_S: Final = 0.2
+"""How long a circuit breaker is open at first, in seconds."""
+BREAKER_SHUT_S: Final = 1.25 * BREAKER_OPEN_S * OPEN_AT_MOST_S / OPEN_S + PROBE_LEASE_S + START_LIMIT_S + RUN_LIMIT_S
+"""How long a breaker turns attempts away after one failure, at most and in seconds: its longest opening with jitter,
+and the lease of the probe that follows."""
 
 
 @dataclass(frozen=True, slots=True)

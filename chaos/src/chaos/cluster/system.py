@@ -42,6 +42,6 @@ class System(Protocol):
         ...
 
     @property
-    def members(self) -> Sequence[Logged]:
-        """Its processes."""
+    def logged(self) -> Sequence[Logged]:
+        """Its processes, including those that were removed."""
         ...

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
@@ -13,10 +14,11 @@ from aiokafka.errors import for_code
 from chassis.kafka.metadata import TopicState
 from chassis.kafka.topics import admin, describe
 from chassis.settings.kafka.cluster import KafkaCluster
-from contracts.topics import DEAD_LETTERS, PARTITIONS, TOPICS, Topic
+from contracts.topics import DEAD_LETTERS, PARTITIONS, TOPICS, ServiceName, Topic
 
 WORK: Final = tuple(topic for topic in TOPICS if topic != DEAD_LETTERS)
 """Every topic that has messages for a service."""
+GROUPS: Final[tuple[ServiceName, ...]] = ("orchestrator", "fal-adapter", "replicate-adapter", "log-sink")
 WITHIN_S: Final = 30.0
 
 
@@ -73,3 +75,16 @@ def _check(answers: Iterable[Mapping[str, Any]]) -> None:
     for answer in answers:
         if code := answer["error_code"]:
             raise for_code(code)(answer["topic"])
+
+
+async def behind(servers: str, last: Mapping[TopicPartition, int]) -> dict[str, int]:
+    """The number of records before these end offsets that each group has not committed, for groups with any."""
+    found: Counter[str] = Counter()
+    async with admin(KafkaCluster(servers)) as client:
+        for group in GROUPS:
+            committed = await client.list_consumer_group_offsets(group)
+            for place, end in last.items():
+                if group in next(topic for topic in TOPICS if topic.name == place.topic).groups:
+                    done = committed.get(place)
+                    found[group] += max(0, end - (done.offset if done else 0))
+    return {group: n for group, n in found.items() if n}

@@ -55,6 +55,11 @@ class AttemptEvidence:
         known = self.ordered or self.row or next(iter(self.posts), None) or {}
         return str(known.get("provider", "?"))
 
+    @property
+    def endpoint(self) -> str | None:
+        """The provider's endpoint that it was ordered at; None if no event names it."""
+        return next((str(one.data["endpoint"]) for one in self.events if one.data.get("endpoint")), None)
+
 
 _OVER: Final = frozenset({"attempt.succeeded", "attempt.failed", "attempt.cancelled"})
 
@@ -73,6 +78,8 @@ class JobEvidence:
     decided: Entry | None = None
     artifacts: list[Entry] = field(default_factory=list)
     attempts: dict[str, AttemptEvidence] = field(default_factory=dict)
+    contradicted: list[Event] = field(default_factory=list)
+    """Events with the id of an earlier one and other contents; a request may be told again with other times."""
 
     @property
     def accepted(self) -> bool:
@@ -140,6 +147,9 @@ def _strings(value: object) -> Iterator[str]:
     elif isinstance(value, Mapping):
         for one in value.values():
             yield from _strings(one)
+    elif isinstance(value, (list, tuple)):
+        for one in value:
+            yield from _strings(one)
 
 
 def _job(by_job: EvidenceByJob, job_id: str) -> JobEvidence:
@@ -165,11 +175,13 @@ def _add_answers(by_job: EvidenceByJob, answers: Sequence[ClientAnswer]) -> None
 
 def _add_events(by_job: EvidenceByJob, events: Iterable[Event]) -> None:
     """Add each event once, however often it was published, in the order of versions."""
-    seen: set[str] = set()
+    seen: dict[str, Event] = {}
     for one in sorted(events, key=lambda event: (event.job_id, event.data.get("version") or 0, event.at)):
-        if one.event_id in seen:
+        first = seen.setdefault(one.event_id, one)
+        if first is not one:
+            if one.type != "job.requested" and (one.type, one.data) != (first.type, first.data):
+                _job(by_job, one.job_id).contradicted.append(one)
             continue
-        seen.add(one.event_id)
         if one.type == "job.requested":
             job = _job(by_job, one.job_id)
             job.requested.append(one)

@@ -13,16 +13,17 @@ from typing import Any, Final
 
 import asyncpg
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka.errors import KafkaError
 
 from chaos.cluster.system import System
-from chaos.cluster.topics import partitions_of, places_in
+from chaos.cluster.topics import behind, partitions_of, places_in
 from chaos.evidence.by_job import token_in
 from chaos.evidence.model import ClientAnswer, DeadLetter, Event, Evidence, Tables, UnexpectedEnd, Window
 from chassis.kafka.topics import describe
 from chassis.observability.log_events import RuntimeEvent
 from chassis.settings.kafka.cluster import KafkaCluster
 from contracts.envelope import Envelope, Undecodable, decode
-from contracts.topics import ATTEMPTS, DEAD_LETTERS, JOBS, REQUESTS
+from contracts.topics import ATTEMPTS, DEAD_LETTERS, JOBS, REQUESTS, TOPICS, Topic
 
 READ: Final = (REQUESTS, ATTEMPTS, JOBS)
 QUIET_WITHIN_S: Final = 60.0
@@ -69,7 +70,7 @@ class Gatherer:
         self._logs_read: Counter[str] = Counter()
 
     async def wait_until_idle(self, within_s: float = QUIET_WITHIN_S) -> list[str]:
-        """Wait until no work is left and the log-sink has read everything; returns what is left at the deadline."""
+        """Wait until no work is left and every group has read everything; returns what is left at the deadline."""
         deadline = time.monotonic() + within_s
         while True:
             left = await self._left()
@@ -97,16 +98,24 @@ class Gatherer:
             await connection.close()
         if left:
             return left
-        ends = await self._ends()
-        return [
+        ends = await self._ends(READ)
+        unread = [
             f"the log-sink has read {read.get((place.topic, place.partition), 0)} of {end} of {place.topic}"
             for place, end in ends.items()
             if read.get((place.topic, place.partition), 0) != end
         ]
+        if unread:
+            return unread
+        # Commands and callbacks as well: who is stuck on one of them has no row that shows it.
+        try:
+            late = await behind(self._system.env["KAFKA_BOOTSTRAP_SERVERS"], await self._ends(TOPICS))
+        except KafkaError as error:  # The coordinators move for a while after a broker was away.
+            return [f"the groups cannot be asked: {error!r}"]
+        return [f"{group} has not committed {n} records" for group, n in late.items()]
 
-    async def _ends(self) -> dict[TopicPartition, int]:
+    async def _ends(self, topics: Sequence[Topic]) -> dict[TopicPartition, int]:
         servers = self._system.env["KAFKA_BOOTSTRAP_SERVERS"]
-        places = await partitions_of(servers, READ)
+        places = await partitions_of(servers, topics)
         async with AIOKafkaConsumer(bootstrap_servers=servers) as consumer:
             return {place: end for place, end in (await consumer.end_offsets(places)).items() if end}
 
@@ -150,7 +159,7 @@ class Gatherer:
         self.bills += [json.loads(line) for line in lines]
 
     def _read_logs(self) -> None:
-        for one in self._system.members:
+        for one in self._system.logged:
             lines = whole_lines(one.log, self._logs_read[one.name])
             self._logs_read[one.name] += sum(map(len, lines))
             self.unexpected_ends += [UnexpectedEnd(one.name, error) for error in unexpected_errors(lines)]

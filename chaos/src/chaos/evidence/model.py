@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
+from chaos.cluster.disturbances import ProcessEnd
+
 CallKind = Literal["post", "repeat", "conflict", "cancel", "page", "job", "artifact"]
 
 
@@ -95,6 +97,10 @@ class Window:
     """The failure kinds that the fault explains."""
     provider: str | None = None
     """The affected provider; None for both."""
+    refuses: bool = False
+    """Whether the provider may have refused a POST because of it, with an answer that was lost."""
+    ends: frozenset[str] = frozenset()
+    """The services whose processes may end because of it, to be started again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,3 +116,4 @@ class Evidence:
     dead_letters: Sequence[DeadLetter] = ()
     windows: Sequence[Window] = ()
     unexpected_ends: Sequence[UnexpectedEnd] = ()
+    process_ends: Sequence[ProcessEnd] = ()

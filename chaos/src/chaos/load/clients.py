@@ -9,7 +9,7 @@ import random
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -18,7 +18,7 @@ import httpx
 
 from chaos.cluster.system import System
 from chaos.evidence.model import CallKind, ClientAnswer
-from chaos.load.requests import RequestSpec, draw_request
+from chaos.load.requests import Request, RequestSpec, draw_request
 
 FINAL: Final = frozenset({"succeeded", "failed", "cancelled"})
 ACCEPTED_WITHIN_S: Final = 150.0
@@ -30,20 +30,6 @@ VERIFIERS: Final = 8
 DOWNLOADS: Final = 3
 """How often a file is asked for whose request was not answered, as a client would."""
 MOST_OPEN: Final = 150
-
-
-@dataclass(slots=True)
-class Request:
-    """One request of one client, and its state."""
-
-    token: str
-    spec: RequestSpec
-    asked_at: float = field(default_factory=time.time)
-    job_id: str | None = None
-    """The id in the first 202."""
-    ended: str | None = None
-    over: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set with `ended`."""
 
 
 class Load:
@@ -58,9 +44,12 @@ class Load:
         self._file = (folder / "client.jsonl").open("a", encoding="utf-8", buffering=1 << 16)
         self._tasks: set[asyncio.Task[object]] = set()
         self._poller: asyncio.Task[None] | None = None
+        self.errors: list[str] = []
+        """Errors of the clients themselves, which end the one that has them; none is expected."""
 
     async def __aenter__(self) -> Self:
         self._poller = asyncio.create_task(self._poll_jobs())
+        self._poller.add_done_callback(self._note_error)
         return self
 
     async def __aexit__(
@@ -84,6 +73,7 @@ class Load:
         `spec`; without one each is drawn.
         """
         sending = asyncio.create_task(self._send_requests(rate, most, open_at_most, spec))
+        sending.add_done_callback(self._note_error)
         try:
             yield
         finally:
@@ -91,8 +81,10 @@ class Load:
             await asyncio.gather(sending, return_exceptions=True)
 
     async def wait_for_requests(self, count: int) -> None:
-        """Wait until `count` requests were sent."""
-        while len(self.requests) < count:  # noqa: ASYNC110 - it waits for a count
+        """Wait until `count` requests were sent. Raises RuntimeError if a client has ended with an error."""
+        while len(self.requests) < count:
+            if self.errors:
+                raise RuntimeError(self.errors[0])
             await asyncio.sleep(0.1)
 
     async def submit(self, words: str = "a warm pad", *, faults: tuple[str, ...] = (), **fields: Any) -> Request:
@@ -139,11 +131,14 @@ class Load:
         return [one for one in self.requests if one.ended is None]
 
     async def drain(self, deadline_s: float) -> list[Request]:
-        """Wait until all requests are answered and all jobs have ended; returns those open at the deadline."""
+        """Wait until all requests are answered and all jobs have ended; returns those open at the deadline.
+
+        If none was accepted, these are all of them. A client that gave up among others is not open.
+        """
         deadline = time.monotonic() + deadline_s
         while (self._tasks or self._unended()) and time.monotonic() < deadline:  # noqa: ASYNC110 - of many
             await asyncio.sleep(0.2)
-        return self._unended()
+        return self._unended() if self.accepted else self.open
 
     async def verify(self) -> None:
         """Read each job once more, and download its artifacts."""
@@ -232,8 +227,11 @@ class Load:
     def _note(self, request: Request, call: CallKind, status: int | None, body: Mapping[str, Any]) -> None:
         job_id = request.job_id
         if call in ("post", "repeat", "conflict") and status == 202:
-            job_id = str((body["answer"] if call == "post" else body)["job_id"])
-        answer = ClientAnswer(time.time(), request.token, call, status, job_id, body)
+            named = (body["answer"] if call == "post" else body).get("job_id")
+            job_id = None if named is None else str(named)
+        self._record(ClientAnswer(time.time(), request.token, call, status, job_id, body))
+
+    def _record(self, answer: ClientAnswer) -> None:
         self.answers.append(answer)
         self._file.write(json.dumps(asdict(answer)) + "\n")
 
@@ -241,6 +239,11 @@ class Load:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._note_error)
+
+    def _note_error(self, task: asyncio.Task[Any]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.errors.append(f"a client ended with {type(error).__name__}: {error}")
 
     async def _poll_jobs(self) -> None:
         """Read the list of jobs, newest first, until all open jobs are found."""
@@ -272,9 +275,13 @@ class Load:
         query = {"limit": str(PAGE), **({"cursor": cursor} if cursor else {})}
         try:
             answer = await self._system.api.get("/api/jobs", params=query, timeout=ANSWER_WITHIN_S)
-        except httpx.TransportError:
+        except httpx.TransportError as error:
+            self._record(ClientAnswer(time.time(), "", "page", None, None, {"error": repr(error)}))
             return {}
-        return dict(answer.json()) if answer.is_success else {}
+        if answer.is_success:
+            return dict(answer.json())
+        self._record(ClientAnswer(time.time(), "", "page", answer.status_code, None, {"text": answer.text[:500]}))
+        return {}
 
     async def _look_up(self, request: Request) -> None:
         job = await self.job(request)

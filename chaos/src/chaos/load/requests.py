@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -50,6 +52,20 @@ class RequestSpec:
         if "lyrics" in body:
             body["lyrics"] = f"{body['lyrics']} {words}"
         return body | {"metadata": {"chaos": token}}
+
+
+@dataclass(slots=True)
+class Request:
+    """One request of one client, and its state."""
+
+    token: str
+    spec: RequestSpec
+    asked_at: float = field(default_factory=time.time)
+    job_id: str | None = None
+    """The id in the first 202."""
+    ended: str | None = None
+    over: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set with `ended`."""
 
 
 def draw_request(rng: random.Random, faulty: float) -> RequestSpec:

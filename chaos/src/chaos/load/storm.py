@@ -6,7 +6,7 @@ import asyncio
 import random
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final, Literal
@@ -18,11 +18,11 @@ from chaos.load.clients import Load
 from chaos.load.faults import (
     CRASH_KINDS,
     PROVIDERS,
-    RESTART_KINDS,
     TIMED_FAULTS,
     request_fault_rules,
     timed_fault_rules,
 )
+from chaos.load.requests import Request
 from contracts.topics import SERVICES, ServiceName
 
 How = Literal["kill", "term", "freeze", "broker", "postgres", "provider"]
@@ -34,6 +34,8 @@ WEIGHTS: Final[dict[ServiceName, float]] = {
     "log-sink": 2,
 }
 RECOVERED_WITHIN_S: Final = 60.0
+SUCCEED: Final = 0.9
+"""The least share of plain requests that succeed in a storm: without it, a system that refuses everything is clean."""
 LEAST_PAUSE_S: Final = 0.2
 KILLS_PER_BROKER_KILL: Final = 12
 KILLS_PER_DATABASE_CRASH: Final = 12
@@ -101,7 +103,6 @@ class Storm:
 
     async def _inject(self, injection: Injection) -> None:
         began = time.time()
-        kinds, provider = RESTART_KINDS if injection.how == "term" else CRASH_KINDS, None
         match injection.how:
             case "kill" | "term" | "freeze":
                 replica = await self._running_replica(injection)
@@ -110,14 +111,23 @@ class Storm:
                 )
             case "broker":
                 await self._down_broker(int(injection.target), injection.for_s)
+                self._unsettled(injection, began)
             case "postgres":
                 await self._crash_postgres(injection.for_s)
+                self._unsettled(injection, began)
             case "provider":
                 provider, _, name = injection.target.partition(" ")
-                kinds = TIMED_FAULTS[name].explains
                 await self._inject_provider_fault(provider, name, injection.for_s)
-        named = frozenset(str(kind) for kind in kinds)
-        self.windows.append(Window(f"{injection.how} {injection.target}", began, time.time(), named, provider))
+                fault = TIMED_FAULTS[name]
+                kinds = frozenset(map(str, fault.explains))
+                self.windows.append(
+                    Window(str(injection.target), began, time.time(), kinds, provider, refuses=fault.refuses)
+                )
+
+    def _unsettled(self, injection: Injection, began: float) -> None:
+        """Note a fault of what all services depend on. The fleet itself notes those of single processes."""
+        kinds, services = frozenset(map(str, CRASH_KINDS)), frozenset(map(str, SERVICES))
+        self.windows.append(Window(f"{injection.how} {injection.target}", began, time.time(), kinds, ends=services))
 
     async def _running_replica(self, injection: Injection) -> Replica:
         """A running replica of the service without another fault; waits until there is one."""
@@ -185,6 +195,19 @@ class Storm:
     async def _put_rules(self) -> None:
         rules = [*timed_fault_rules(self._active), *request_fault_rules()]
         (await self.fleet.sandbox.put("/faults", json=rules)).raise_for_status()
+
+
+def share_of_plain(requests: Iterable[Request]) -> float:
+    """The share of success among accepted requests without a fault word, a short deadline or a cancel; 1 of none."""
+    plain = [
+        one
+        for one in requests
+        if one.job_id is not None
+        and not one.spec.faults
+        and not one.spec.cancelled
+        and "deadline_s" not in one.spec.fields
+    ]
+    return sum(one.ended == "succeeded" for one in plain) / len(plain) if plain else 1.0
 
 
 async def run_storm(storm: Storm, load: Load, rate: float, jobs: int) -> None:

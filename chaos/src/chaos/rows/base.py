@@ -42,7 +42,14 @@ class Row:
     dead_letters: bool = False
     """Whether the row produces dead letters on purpose, so that they are no violation."""
     explains: frozenset[str] = frozenset()
-    """Failure kinds that the row's fault explains, besides `never_accepted`."""
+    """Failure kinds that the row's fault explains, at any time in the row."""
+    provider: str | None = None
+    """The only provider at which it explains them; None for both."""
+    unsettles: bool = False
+    """Whether its fault is one of the database, the brokers, the network or the machine, on which all services depend.
+    Faults of single processes are noted as they happen."""
+    without_kafka: bool = False
+    """Whether requests are refused for `brokers_away_s`: if clients try for less, they may give up, and jobs expire."""
     longer_s: float = 0.0
     """Seconds by which it may take longer than other rows."""
     earlier_release: bool = False

@@ -203,9 +203,17 @@ async def _set_read_only(fleet: Fleet, value: str) -> None:
 ROWS = {
     row.number: row
     for row in (
-        Row(19, "PostgreSQL crashes", "consumers hold, no dead letters; callbacks wait in Kafka", _crash),
-        Row(20, "Tables locked; connections exhausted", "consumers wait, no process ends, no dead letters", _no_way_in),
-        Row(21, "PostgreSQL lost between POST and commit", "resolved either way; 1 POST", _commit_cut),
-        Row(40, "PostgreSQL read-only", "consumers wait, no process ends, no dead letters", _read_only),
+        Row(
+            19, "PostgreSQL crashes", "consumers hold, no dead letters; callbacks wait in Kafka", _crash, unsettles=True
+        ),
+        Row(
+            20,
+            "Tables locked; connections exhausted",
+            "consumers wait, no process ends, no dead letters",
+            _no_way_in,
+            unsettles=True,
+        ),
+        Row(21, "PostgreSQL lost between POST and commit", "resolved either way; 1 POST", _commit_cut, unsettles=True),
+        Row(40, "PostgreSQL read-only", "consumers wait, no process ends, no dead letters", _read_only, unsettles=True),
     )
 }

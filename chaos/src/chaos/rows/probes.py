@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -19,10 +19,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from chaos.cluster.fleet import Fleet
 from chaos.cluster.replica import Replica
-from chaos.cluster.topics import partitions_of
-from chaos.load.clients import FINAL, Load, Request
-from chassis.kafka.topics import admin
-from chassis.settings.kafka.cluster import KafkaCluster
+from chaos.cluster.topics import behind, partitions_of
+from chaos.load.clients import FINAL, Load
+from chaos.load.requests import Request
 from contracts.topics import TOPICS, ServiceName, Topic
 
 T = TypeVar("T")
@@ -231,20 +230,9 @@ async def duplicates(fleet: Fleet, since: Mapping[TopicPartition, int]) -> int:
     return repeated
 
 
-GROUPS: Final[tuple[ServiceName, ...]] = ("orchestrator", "fal-adapter", "replicate-adapter", "log-sink")
-
-
 async def groups_behind(fleet: Fleet, last: Mapping[TopicPartition, int]) -> dict[str, int]:
     """The number of records before these end offsets that each group has not committed, for groups with any."""
-    behind: Counter[str] = Counter()
-    async with admin(KafkaCluster(fleet.env["KAFKA_BOOTSTRAP_SERVERS"])) as client:
-        for group in GROUPS:
-            committed = await client.list_consumer_group_offsets(group)
-            for place, end in last.items():
-                if group in next(topic for topic in TOPICS if topic.name == place.topic).groups:
-                    done = committed.get(place)
-                    behind[group] += max(0, end - (done.offset if done else 0))
-    return {group: n for group, n in behind.items() if n}
+    return await behind(fleet.env["KAFKA_BOOTSTRAP_SERVERS"], last)
 
 
 async def caught_up(fleet: Fleet, within_s: float = 60) -> None:

@@ -205,6 +205,8 @@ async def _one_at_a_time(fleet: Fleet, since: datetime) -> int:
 Kind = FailureKind
 # Here a run has 6 s to start and 6 s to finish, and then Replicate itself ends it.
 TIMED_OUT: Final = frozenset({Kind.START_TIMEOUT, Kind.RUN_TIMEOUT, Kind.CANCELLED_BY_PROVIDER})
+# Connections are reset when the outage begins, with the answers to POSTs on them.
+UNREACHED: Final = frozenset({Kind.UNREACHABLE, Kind.UNAVAILABLE, Kind.NEVER_ACCEPTED, Kind.AMBIGUOUS_SUBMISSION})
 ENDLESS: Final[dict[str, tuple[dict[str, Any], frozenset[Kind | None]]]] = {
     "runs for ever": ({"never_finish": True}, TIMED_OUT),
     "queues for ever": ({"stuck_queue": True}, frozenset({Kind.START_TIMEOUT})),
@@ -269,7 +271,8 @@ ROWS = {
             "open for all replicas; one probe at a time; its lease ends",
             _hard_down,
             # The state of runs accepted before the outage is unknown as well, until their deadline.
-            explains=frozenset(map(str, {Kind.UNREACHABLE, Kind.START_TIMEOUT, Kind.RUN_TIMEOUT})),
+            explains=frozenset(map(str, {*UNREACHED, Kind.START_TIMEOUT, Kind.RUN_TIMEOUT})),
+            provider="fal",
         ),
         Row(
             26,

@@ -167,9 +167,24 @@ ROWS = {
             "A broker killed; all brokers restarted in turn",
             "requests go on; nothing acknowledged is lost",
             _leaders,
+            unsettles=True,
         ),
-        Row(13, "Two of three brokers down", "503; then the same requests are accepted", _too_few_in_sync),
-        Row(14, "All of Kafka down", "runs are collected, outboxes wait and are published", _none_left),
-        Row(15, "A broker frozen", "requests go on; nothing acknowledged is lost", _paused),
+        Row(
+            13,
+            "Two of three brokers down",
+            "503; then the same requests are accepted",
+            _too_few_in_sync,
+            unsettles=True,
+            without_kafka=True,
+        ),
+        Row(
+            14,
+            "All of Kafka down",
+            "runs are collected, outboxes wait and are published",
+            _none_left,
+            unsettles=True,
+            without_kafka=True,
+        ),
+        Row(15, "A broker frozen", "requests go on; nothing acknowledged is lost", _paused, unsettles=True),
     )
 }

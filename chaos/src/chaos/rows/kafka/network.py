@@ -56,4 +56,12 @@ async def _cut_off(fleet: Fleet, load: Load, rng: random.Random) -> list[str]:
     ]
 
 
-ROWS = {16: Row(16, "One replica of three services cut off from Kafka", "the others go on; it comes back", _cut_off)}
+ROWS = {
+    16: Row(
+        16,
+        "One replica of three services cut off from Kafka",
+        "the others go on; it comes back",
+        _cut_off,
+        unsettles=True,
+    )
+}

@@ -113,8 +113,27 @@ async def _remade(fleet: Fleet, replicas: int) -> None:
 ROWS = {
     row.number: row
     for row in (
-        Row(17, "A third of the partitions without a leader", "503 for their jobs; the others go on", _without_leader),
-        Row(41, "Partitions added under load", "nothing is lost, nothing is done twice", _more_partitions),
-        Row(42, "Topics deleted and made anew", "services read them from the start, and go on", _topics_anew),
+        Row(
+            17,
+            "A third of the partitions without a leader",
+            "503 for their jobs; the others go on",
+            _without_leader,
+            unsettles=True,
+            without_kafka=True,
+        ),
+        Row(
+            41,
+            "Partitions added under load",
+            "nothing is lost, nothing is done twice",
+            _more_partitions,
+            unsettles=True,
+        ),
+        Row(
+            42,
+            "Topics deleted and made anew",
+            "services read them from the start, and go on",
+            _topics_anew,
+            unsettles=True,
+        ),
     )
 }

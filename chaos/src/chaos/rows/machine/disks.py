@@ -42,4 +42,13 @@ async def _full(fleet: Fleet, load: Load, rng: random.Random) -> list[str]:
     return [*said, await before.unharmed()]
 
 
-ROWS = {22: Row(22, "Disks full", "nothing acknowledged is lost; work resumes with the space", _full, small_disks=True)}
+ROWS = {
+    22: Row(
+        22,
+        "Disks full",
+        "nothing acknowledged is lost; work resumes with the space",
+        _full,
+        unsettles=True,
+        small_disks=True,
+    )
+}

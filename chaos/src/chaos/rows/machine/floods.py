@@ -124,5 +124,11 @@ def _resident(pid: int) -> int:
 
 
 ROWS = {
-    30: Row(30, "A flood, slow clients, huge bodies", "others are answered, memory is bounded, all jobs end", _flood)
+    30: Row(
+        30,
+        "A flood, slow clients, huge bodies",
+        "others are answered, memory is bounded, all jobs end",
+        _flood,
+        unsettles=True,
+    )
 }

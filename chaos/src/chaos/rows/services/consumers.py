@@ -13,11 +13,11 @@ from aiokafka.protocol.admin import DeleteGroupsRequest
 
 from chaos.cluster.fleet import Fleet
 from chaos.cluster.replica import Replica
+from chaos.cluster.topics import GROUPS
 from chaos.load.clients import Load
 from chaos.rows.ambiguous import all_bound
 from chaos.rows.base import GAPS, RATE, TWICE, Row
 from chaos.rows.probes import (
-    GROUPS,
     BillLog,
     MetricDeltas,
     caught_up,

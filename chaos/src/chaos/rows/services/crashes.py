@@ -287,6 +287,8 @@ ROWS = {
         Row(5, "Adapters killed while runs are under way", "the other replica polls; no new POST", _while_running),
         Row(6, "Sink killed amid batches", "rows unique, offsets dense", _sink),
         Row(7, "Publisher and relay killed between publish and delete", "repeats in topics, none in state", _relay),
-        Row(8, "Rolling restart, then SIGTERM with Kafka down", "no repeat; gone within 30 s", _rolling),
+        Row(
+            8, "Rolling restart, then SIGTERM with Kafka down", "no repeat; gone within 30 s", _rolling, unsettles=True
+        ),
     )
 }
