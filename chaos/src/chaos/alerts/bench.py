@@ -71,6 +71,13 @@ class Bench:
                 return str(answer.json()["job_id"])
         return None
 
+    async def running(self, job_id: str) -> None:
+        """Wait until the job has been sent to a provider. Raises TimeoutError after ten seconds."""
+        async with asyncio.timeout(10):
+            # The API offers no wait for this state.
+            while (await self.fleet.api.get(f"/api/jobs/{job_id}")).json()["status"] == "queued":  # noqa: ASYNC110
+                await asyncio.sleep(0.1)
+
     @asynccontextmanager
     async def jobs(self) -> AsyncIterator[None]:
         """Ask for jobs for the length of the block, in turn for each provider first. Raises what the asking raises."""

@@ -52,6 +52,10 @@ async def _no_database(bench: Bench) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def _no_kafka(bench: Bench) -> AsyncIterator[None]:
+    # Runs end meanwhile, so that outboxes have something to publish, however quick the others are.
+    await bench.faults({"prompt_contains": "<slow>", "action": {"run_s": 5}})
+    for job_id in filter(None, [await bench.job("<slow>") for _ in range(4)]):
+        await bench.running(job_id)
     for broker in bench.fleet.brokers:
         broker.stop()
     try:
