@@ -89,7 +89,7 @@ class Run:
             await self._recover(load, result)
         window = Window(result.name, began, time.time(), frozenset(map(str, CRASH_KINDS)) | row.explains)
         self._count(self._fleet.tally - tally)
-        await self._check_jobs(result, load, [window], buried, dead_letters=row.dead_letters)
+        await self._check_jobs(result, load, [window], buried, row.dead_letters)
         return result
 
     async def storm(self, seed: int, jobs: int, kills: int, rate: float) -> Result:
@@ -113,7 +113,7 @@ class Run:
         result.recoveries = storm.recoveries
         kills = sum(storm.kills.values())
         result.seen = [f"{kills} kills, {len(storm.injections) - kills} faults beside them"]
-        await self._check_jobs(result, load, storm.windows, buried, dead_letters=False)
+        await self._check_jobs(result, load, storm.windows, buried, frozenset())
         return result
 
     async def check_all(self) -> list[Violation]:
@@ -170,19 +170,21 @@ class Run:
         self._say(f"  {load.name}: drained, quiet and looked up {time.monotonic() - began:.0f} s after the last fault")
 
     async def _check_jobs(
-        self, result: Result, load: Load, windows: list[Window], buried: int, *, dead_letters: bool
+        self, result: Result, load: Load, windows: list[Window], buried: int, burying: frozenset[str]
     ) -> None:
+        """Check the jobs of a load; dead letters of the services in `burying` were intended."""
         self.answers += load.answers
         self.windows += windows
         ended = len(self._gatherer.unexpected_ends)
         await self._gather()
         # A record that a row spoiled is a dead letter again whenever it is read again, such as after a lost commit.
         new = [one for one in self._gatherer.dead_letters[buried:] if one not in self._expected_dead_letters]
-        self._expected_dead_letters += new if dead_letters else []
+        self._expected_dead_letters += [one for one in new if one.service in burying]
+        new = [one for one in new if one.service not in burying]
         ours = evidence_of_load(self.evidence, load.name, load.answers)
         ends = self._gatherer.unexpected_ends[ended:]
         evidence = replace(ours, windows=windows, dead_letters=new, unexpected_ends=ends)
-        result.violations = check(evidence, dead_letters=dead_letters)
+        result.violations = check(evidence)
         result.jobs = len(load.requests)
         self.results.append(result)
 
