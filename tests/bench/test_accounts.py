@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from bench.accounts import Statements, counted
-from bench.job_cost import least
+from bench.job_cost import median
 
 LOG = """
 segue-gateway|7|LOG:  statement: BEGIN;
@@ -43,5 +43,9 @@ def test_what_also_runs_without_a_job_is_left_out() -> None:
     assert job.without(Statements(Counter({("gateway", ("SELECT 1",)): 1}))).statements() == {"gateway": 2}
 
 
-def test_the_count_of_a_job_is_the_least_of_all() -> None:
-    assert least([{"job": 2, "rare": 1}, {"job": 2}, {"job": 3, "rare": 2}]) == {"job": 2}
+def test_the_count_of_a_job_is_the_median_of_all() -> None:
+    assert median([{"job": 2, "rare": 1}, {"job": 2}, {"job": 3}, {"job": 3}]) == {"job": 2}
+
+
+def test_what_all_jobs_but_one_cause_is_counted() -> None:
+    assert median([{"job": 1}, *[{"job": 3, "more": 1}] * 9]) == {"job": 3, "more": 1}

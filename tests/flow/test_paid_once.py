@@ -10,14 +10,13 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.builders import artifact, candidate, job_requested, queued_attempt
 
 from adapter_kit.attempt.actions import Action, Cancel, Check, Collect, Post, Search
-from adapter_kit.attempt.ambiguous import CONCLUSIVE_AFTER_S
 from adapter_kit.attempt.inputs import (
     CalledBack,
     CancelAnswered,
@@ -65,7 +64,7 @@ from adapter_kit.port.outcomes import (
     Unreadable,
     Waiting,
 )
-from contracts.failures import LOST_OUTPUT, FailureKind
+from contracts.failures import FAILURES, LOST_OUTPUT, FailureKind
 from contracts.generation import AmbiguityPolicy, LostOutputPolicy, Provider
 from contracts.ids import AttemptId, job_id_for
 from contracts.messages.attempts import AttemptEvent, AttemptSubmitting
@@ -81,6 +80,13 @@ from orchestrator.decisions.job import Job
 
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 DEADLINE_S = 900.0
+# The guarantees on which the product's times rely, as numbers of their own: its constants are under test.
+HELD_UP_S = 7.5
+"""How long after its intent a POST is begun at the latest."""
+LISTING_LAG_S = 10.0
+"""How long after a run is to be in a listing it is in it at the latest."""
+RESULTS_KEPT_S = (60.0, 3_600.0)
+"""How long a provider keeps a result: shorter than a job's time, and longer."""
 JOB = job_id_for("default", "property")
 ARTIFACT = artifact()
 
@@ -110,7 +116,10 @@ PostResult = Literal[
     "throttled",
     "poster_dies",
     "dies_before",
+    "unclear_made",
+    "unclear_not_made",
 ]
+"""What comes of a POST. `unclear`: the provider answers, but the answer does not say whether there is a run."""
 
 
 @dataclass
@@ -124,6 +133,11 @@ class ProviderRun:
     reported_over: bool = False
     """The provider has reported that it ended without a result."""
     made_at: datetime = BEGIN
+    """When the POST arrives: before that there is no run."""
+    lasts_s: float = 5.0
+    """How long it takes. fal's list shows a run only after that."""
+    lag_s: float = 0.0
+    """How much later a listing shows it."""
     window_ends: datetime | None = None
     """The earliest end of the window for fetching the output, by what is recorded so far."""
     asked_at: datetime = BEGIN
@@ -149,6 +163,11 @@ class World:
     """The adapters that the orchestrator has not heard of for a while; whether they run is another matter."""
     listing_is_blind: bool = False
     """The listing of the provider shows no runs: the only case in which a job can be paid for twice."""
+    lasting: Anomaly = "none"
+    """What is wrong with each run of the job's first attempt, whenever it is looked at."""
+    results_kept_s: float = 3_600.0
+    seen: Counter[str] = field(default_factory=Counter)
+    """How often what is to be tested has come about."""
 
     # The services.
 
@@ -180,6 +199,8 @@ class World:
         """An operator looks for a lost submit at the provider and reports correctly."""
         attempt = list(self.ledger.values())[which % len(self.ledger)]
         runs = [run_id for run_id, run in self.runs.items() if run.attempt_id == attempt.attempt_id]
+        if any(self.runs[run_id].made_at > self.now for run_id in runs):
+            return  # Whoever looks at the provider while a POST is under way cannot report correctly.
         verdict = ResolutionRequested(
             job_id=JOB,
             occurred_at=self.now,
@@ -207,10 +228,11 @@ class World:
         deadline: datetime,
         ambiguity_policy: AmbiguityPolicy = "hold",
         lost_output_policy: LostOutputPolicy = "retry_elsewhere",
+        order: tuple[Provider, Provider] = ("fal", "replicate"),
     ) -> None:
         policies = {"ambiguity_policy": ambiguity_policy, "lost_output_policy": lost_output_policy}
         request = job_requested(JOB, BEGIN, deadline_at=deadline, **policies)
-        candidates = (candidate("fal"), candidate("replicate"))
+        candidates = tuple(candidate(provider) for provider in order)
         self._decide(Requested(request, candidates, (), None, BEGIN))
 
     def cancel(self) -> None:
@@ -230,6 +252,8 @@ class World:
     # The providers and the store.
 
     def answer(self, attempt_id: AttemptId, action: Action, conditions: Conditions) -> Input | None:
+        if self.lasting != "none" and self.ledger[attempt_id].n == 1:
+            conditions = replace(conditions, anomaly=self.lasting)
         match action:
             case Post(submission):
                 outcome = self._post(attempt_id, conditions)
@@ -257,6 +281,8 @@ class World:
         """
         run_id = list(self.runs)[which % len(self.runs)]
         run = self.runs[run_id]
+        if run.made_at > self.now:
+            return
         result = None
         if named and with_result and run.end == "produce" and not run.cancelled:
             run.checks = max(run.checks, 3)
@@ -294,6 +320,7 @@ class World:
             run_within_s=command.run_within_s,
             ambiguity_policy=command.ambiguity_policy,
             lost_output_policy=command.lost_output_policy,
+            results_kept_s=self.results_kept_s,
             expects_callback=True,
         )
 
@@ -301,6 +328,8 @@ class World:
         before = self.ledger[attempt_id]
         result = step(before, input_, self.now)
         check_step(before, result)
+        if result.attempt.final and not before.final and not self.listing_is_blind:
+            self._require_evidence(before, result.attempt)
         self.ledger[attempt_id] = result.attempt
         self.log.extend(result.events)
         if result.action is not None:
@@ -321,6 +350,8 @@ class World:
         assert not any(message.provider in self.silent for message in ordered), "ordered from a silent adapter"
         if before is not None and before.live_attempt is not None and ordered:
             assert isinstance(input_, Attempted), "an attempt was left without its adapter's word"
+            assert not before.cancel_requested, "paid again after a cancel"
+            self._leave(self.ledger[before.live_attempt.attempt_id])
         self.job = after
         self.log.extend(decision.messages)
 
@@ -340,11 +371,62 @@ class World:
         self.maybe_accepted.add(attempt_id)
         if conditions.post == "never_arrived":
             return Unclear("read timeout")
+        if conditions.post == "unclear_not_made":
+            return Unclear("HTTP 500", answered=True)
+        return self._make_run(attempt_id, conditions)
+
+    def _make_run(self, attempt_id: AttemptId, conditions: Conditions) -> SubmitOutcome | None:
         run_id = f"run-{len(self.runs)}"
-        self.runs[run_id] = ProviderRun(attempt_id, conditions.end, made_at=self.now)
-        if conditions.post == "poster_dies":
-            return None
-        return Unclear("reset") if conditions.post == "answer_lost" else Accepted(ProviderRef(run_id, {}))
+        # Only a POST that was not answered may be on its way still.
+        late = conditions.post in ("answer_lost", "poster_dies")
+        self.runs[run_id] = ProviderRun(
+            attempt_id,
+            conditions.end,
+            made_at=self.now + timedelta(seconds=conditions.arrives_after_s if late else 0),
+            lasts_s=conditions.lasts_s,
+            lag_s=LISTING_LAG_S if conditions.lagging else 0,
+        )
+        match conditions.post:
+            case "poster_dies":
+                return None
+            case "answer_lost":
+                return Unclear("reset")
+            case "unclear_made":
+                return Unclear("HTTP 500", answered=True)
+            case _:
+                return Accepted(ProviderRef(run_id, {}))
+
+    # What has to hold.
+
+    def _require_evidence(self, before: Attempt, attempt: Attempt) -> None:
+        """An attempt that ends so that its job may move on was not accepted, or its run is over, or the window is."""
+        failure = attempt.failure
+        if failure is None or not (FAILURES[failure.kind].moves_on or failure.kind in LOST_OUTPUT):
+            return
+        runs = [run for run in self.runs.values() if run.attempt_id == attempt.attempt_id]
+        never_accepted = failure.kind is FailureKind.NEVER_ACCEPTED
+        assert not (never_accepted and runs), f"there is a run, or will be: {failure}"
+        # After the deadline or a cancel nothing is paid for any more, whatever the attempt came to.
+        last = self.now >= attempt.deadline_at or before.state.cancel_reason in ("client", "deadline")
+        for run in runs:
+            if run.reported_over or last:
+                continue
+            window_over = run.window_ends is not None and run.asked_at >= run.window_ends
+            assert window_over, f"the run is healthy: {failure}"
+            self.seen["ended by the window"] += 1
+
+    def _leave(self, attempt: Attempt) -> None:
+        """The job moves from this attempt to the next."""
+        assert attempt.state.name == "failed", "a provider was left without an end of its attempt"
+        assert attempt.failure is not None
+        kind = attempt.failure.kind
+        assert self.now < attempt.deadline_at, "paid again after the deadline"
+        lost = kind in LOST_OUTPUT
+        assert not lost or attempt.lost_output_policy == "retry_elsewhere", "paid again against the request's policy"
+        made = [run for run in self.runs.values() if run.attempt_id == attempt.attempt_id]
+        self.seen["left"] += 1
+        self.seen["left with a run"] += bool(made)
+        self.seen["left by the window"] += any(not run.reported_over for run in made)
 
     def _note(self, attempt: Attempt, input_: Input) -> None:
         """What an outcome says of the window for fetching the output of a run."""
@@ -400,8 +482,9 @@ class World:
 
     def _window_begins(self, run: ProviderRun, attempt: Attempt) -> None:
         left_s = max(0.0, (attempt.deadline_at - self.now).total_seconds())
+        share_s = left_s if attempt.lost_output_policy == "fail" else max(30.0, left_s / 2)
         if run.window_ends is None:
-            run.window_ends = self.now + timedelta(seconds=min(left_s, max(30.0, left_s / 2)))
+            run.window_ends = self.now + timedelta(seconds=min(left_s, share_s, self.results_kept_s))
 
     def _cancel(self, ref: ProviderRef, conditions: Conditions) -> CancelOutcome:
         run = self.runs.get(ref.request_id)
@@ -422,13 +505,14 @@ class World:
     def _search(self, attempt_id: AttemptId, conditions: Conditions) -> FindOutcome:
         if conditions.broken:
             return NoAnswer("listing is away")
-        listed_from = self.now - timedelta(seconds=CONCLUSIVE_AFTER_S if conditions.lagging else 0)
-        found = [
-            run_id for run_id, run in self.runs.items() if run.attempt_id == attempt_id and run.made_at <= listed_from
-        ]
-        if self.listing_is_blind:
-            return NotFound(conclusive=conditions.final)
-        return Found(ProviderRef(found[0], {})) if found else NotFound(conclusive=conditions.final)
+        # Replicate's list has each run from its beginning. fal's has a run once it is over, as each is within the
+        # route's times, so that its silence proves something at the end of the grace only.
+        conclusive = self.ledger[attempt_id].provider == "replicate"
+        for run_id, run in self.runs.items():
+            shown_at = run.made_at + timedelta(seconds=run.lag_s + (0 if conclusive else run.lasts_s))
+            if run.attempt_id == attempt_id and shown_at <= self.now and not self.listing_is_blind:
+                return Found(ProviderRef(run_id, {}))
+        return NotFound(conclusive)
 
 
 @dataclass(frozen=True)
@@ -440,6 +524,10 @@ class Conditions:
     lost: bool = False
     lagging: bool = False
     """The listing shows a run as late as it may."""
+    arrives_after_s: float = 0.0
+    """How long a POST that is not answered is under way: up to its time limit."""
+    lasts_s: float = 5.0
+    """How long the run takes: up to the times of its route."""
     twice: bool = False
     called: bool = False
     anomaly: Anomaly = "none"
@@ -454,28 +542,32 @@ _FILES = {
     "store_failed": FailureKind.STORE_FAILED,
 }
 
-POSTS: tuple[PostResult, ...] = (
-    "answered",
-    "answer_lost",
-    "never_arrived",
-    "not_sent",
-    "refused",
-    "callback_refused",
-    "throttled",
-    "poster_dies",
-    "dies_before",
-)
-any_conditions = st.builds(
-    Conditions,
-    post=st.sampled_from(POSTS),
-    end=st.sampled_from(("produce", "break", "stop", "hang")),
-    broken=st.booleans(),
-    final=st.booleans(),
-    lost=st.booleans(),
-    lagging=st.booleans(),
-    twice=st.booleans(),
-    called=st.booleans(),
-    anomaly=st.sampled_from(("none", "none", *get_args(Anomaly))),
+
+def conditions(**less_often: st.SearchStrategy[Any]) -> st.SearchStrategy[Conditions]:
+    """Any conditions; `less_often` are those that are drawn in another way."""
+    usual = {
+        "post": st.sampled_from(get_args(PostResult)),
+        "end": st.sampled_from(get_args(RunEnd)),
+        "broken": st.booleans(),
+        "final": st.booleans(),
+        "lost": st.booleans(),
+        "lagging": st.booleans(),
+        "arrives_after_s": st.sampled_from((0.0, 0.0, 12.0, 30.0)),
+        "lasts_s": st.sampled_from((5.0, 60.0, 180.0)),
+        "twice": st.booleans(),
+        "called": st.booleans(),
+        "anomaly": st.sampled_from(("none", "none", *get_args(Anomaly))),
+    }
+    return st.builds(Conditions, **usual | less_often)
+
+
+any_conditions = conditions()
+RARELY = st.sampled_from((False, False, False, False, True))
+mild_conditions = conditions(
+    post=st.sampled_from((*("answered",) * 10, *get_args(PostResult))),
+    end=st.sampled_from((*("produce",) * 4, *get_args(RunEnd))),
+    broken=RARELY,
+    lost=RARELY,
 )
 # Regular work is drawn more often than faults: otherwise few stories would reach a POST.
 WORK = ("deliver", "claim", "act", "record")
@@ -486,6 +578,22 @@ moves = st.tuples(
     any_conditions,
 )
 stories = st.lists(moves, min_size=20, max_size=80)
+# Work in its order, so that most of these reach a run, its end, and the next provider.
+ACCEPTED = [("work", 0, Conditions())] * 3
+"""The command is read, the POST is answered, and the answer recorded."""
+LOST = conditions(
+    post=st.sampled_from(("answer_lost", "poster_dies", "unclear_made")), lost=st.just(False), called=st.just(False)
+).map(lambda drawn: [("work", 0, drawn)] * 3)
+"""The same with an answer that is lost, or says nothing."""
+_mild_moves = st.tuples(
+    st.sampled_from((*("work",) * 8, "again", "wait", "wait", "tick", *RARE)), st.integers(0, 1_000), mild_conditions
+)
+orderly_stories = st.one_of(
+    st.lists(_mild_moves, min_size=5, max_size=50),
+    st.lists(_mild_moves, min_size=5, max_size=50).map(lambda then: [*ACCEPTED, *then]),
+    # Few moves, since the search for a lost submit is decided within a minute.
+    st.builds(lambda lost, then: [*lost, *then], LOST, st.lists(_mild_moves, max_size=6)),
+)
 
 
 def check_step(before: Attempt, result: Step) -> None:
@@ -511,6 +619,8 @@ def check_step(before: Attempt, result: Step) -> None:
 def play(world: World, move: tuple[str, int, Conditions]) -> None:  # noqa: C901 - one case for each move
     what, which, conditions = move
     match what:
+        case "work":
+            _work(world, conditions)
         case "deliver":
             _deliver_next(world, which)
         case "again" if world.log:
@@ -536,6 +646,19 @@ def play(world: World, move: tuple[str, int, Conditions]) -> None:  # noqa: C901
             {"rule": world.rule, "collect": world.collect}[what](which)
 
 
+def _work(world: World, conditions: Conditions) -> None:
+    """Do what is to be done next."""
+    if world.outcomes:
+        world.record(0, again=conditions.twice)
+    elif world.in_hand:
+        _act(world, 0, conditions)
+    else:
+        for topic in (0, 1):
+            _deliver_next(world, topic)
+        for attempt_id in list(world.ledger):
+            world.claim(attempt_id)
+
+
 def _deliver_next(world: World, which: int) -> None:
     """Deliver the next message of a topic; each is delivered at least once, in the order of its topic."""
     topics = {"commands": (RunAttempt, CancelAttempt, ResolveAttempt, CollectAttempt), "attempts": (AttemptEvent,)}
@@ -550,9 +673,10 @@ def _deliver_next(world: World, which: int) -> None:
 def _act(world: World, index: int, conditions: Conditions) -> None:
     attempt_id, action = world.in_hand.pop(index)
     attempt = world.ledger[attempt_id]
-    lease_held = attempt.state.name == "submitting" and (attempt.next_action_at or BEGIN) > world.now
-    if isinstance(action, Post) and not lease_held:
-        # The claim loop sends no POST once its lease may have expired; a lease is for one state.
+    begun_at = attempt.submit_started_at or BEGIN
+    in_time = attempt.state.name == "submitting" and world.now <= begun_at + timedelta(seconds=HELD_UP_S)
+    if isinstance(action, Post) and not in_time:
+        # The claim loop sends no POST in the second half of its lease; a lease is for one state.
         held_up = NotSent("held up", held_up=True)
         world.outcomes.append((attempt_id, SubmitAnswered(action.submission, held_up)))
         return
@@ -575,6 +699,7 @@ def finish(world: World) -> None:
                 world.record(0)
             else:
                 _act(world, 0, healthy)
+        read = world.read.total()
         for topic in (0, 1):
             _deliver_next(world, topic)
         for attempt_id in list(world.ledger):
@@ -583,16 +708,33 @@ def finish(world: World) -> None:
         over = world.job is not None and world.job.final and all(a.final for a in world.ledger.values())
         if over and not any(isinstance(a.state, Closed) and a.state.follow_up for a in world.ledger.values()):
             return
-        world.now += timedelta(seconds=60 if over else 2)
+        timers = [world.job.next_action_at if world.job else None, *(a.next_action_at for a in world.ledger.values())]
+        # Each step takes some time. With nothing in hand, nothing happens before a timer is due.
+        idle = not world.in_hand and world.read.total() == read
+        due = min((at for at in timers if at is not None), default=world.now)
+        world.now = max(world.now + timedelta(seconds=2), due if idle else world.now)
     raise AssertionError(f"stuck: {world.job and world.job.state}, {[a.state.name for a in world.ledger.values()]}")
 
 
-@given(stories, st.sampled_from(("hold", "resubmit")))
-def test_nobody_pays_twice_and_nothing_is_stuck(
-    story: list[tuple[str, int, Conditions]], policy: AmbiguityPolicy
-) -> None:
-    world = World()
-    world.request(BEGIN + timedelta(seconds=DEADLINE_S), policy)
+Story = list[tuple[str, int, Conditions]]
+REQUESTS = st.fixed_dictionaries(
+    {
+        "deadline": st.sampled_from((*(DEADLINE_S,) * 6, 120.0, 60.0)).map(lambda s: BEGIN + timedelta(seconds=s)),
+        "ambiguity_policy": st.sampled_from(get_args(AmbiguityPolicy)),
+        "lost_output_policy": st.sampled_from((*("retry_elsewhere",) * 3, "fail")),
+        "order": st.sampled_from((("fal", "replicate"), ("replicate", "fal"))),
+    }
+)
+WORLDS = st.builds(
+    World,
+    lasting=st.sampled_from((*get_args(Anomaly), *("pending", "untold", "missing", "file_lost") * 6)),
+    results_kept_s=st.sampled_from(RESULTS_KEPT_S),
+)
+
+
+@given(WORLDS, REQUESTS, stories)
+def test_nobody_pays_twice_and_nothing_is_stuck(world: World, request_: dict[str, Any], story: Story) -> None:
+    world.request(**request_)
     for move in story:
         play(world, move)
     finish(world)
@@ -607,14 +749,13 @@ def test_nobody_pays_twice_and_nothing_is_stuck(
 
 
 @given(stories, st.sampled_from(("hold", "resubmit")))
-def test_a_run_that_called_back_is_known_and_over(
-    story: list[tuple[str, int, Conditions]], policy: AmbiguityPolicy
-) -> None:
+def test_a_run_that_called_back_is_known_and_over(story: Story, policy: AmbiguityPolicy) -> None:
     world = World(listing_is_blind=True)
     world.request(BEGIN + timedelta(seconds=DEADLINE_S), policy)
     for move in story:
         play(world, move)
     finish(world)
+    world.now = max([world.now, *(run.made_at for run in world.runs.values())])
     for which in range(len(world.runs)):
         world.call_back(which, named=True, at_work=which % 2 == 0)
     finish(world)
@@ -627,36 +768,81 @@ def test_a_run_that_called_back_is_known_and_over(
         assert run.cancelled or run.end != "hang" or unsettled, "nobody stopped it"
 
 
-@given(stories, st.sampled_from(get_args(LostOutputPolicy)))
-def test_the_next_provider_is_tried_only_on_evidence(
-    story: list[tuple[str, int, Conditions]], policy: LostOutputPolicy
-) -> None:
-    world = World()
-    world.request(BEGIN + timedelta(seconds=DEADLINE_S), lost_output_policy=policy)
-    left: set[AttemptId] = set()
+def test_the_next_provider_is_tried_only_on_evidence() -> None:
+    seen: Counter[str] = Counter()
+
+    @given(WORLDS, REQUESTS, orderly_stories)
+    def with_each_story(world: World, request_: dict[str, Any], story: Story) -> None:
+        tell(world, request_, story)
+        seen.update(world.seen)
+
+    with_each_story()
+    require_cases(seen, "left with a run", "left by the window", "ended by the window")
+
+
+def test_a_run_that_exists_is_left_only_on_evidence() -> None:
+    seen: Counter[str] = Counter()
+
+    @given(WORLDS, REQUESTS, ROUNDS)
+    def with_each_run(world: World, request_: dict[str, Any], rounds: list[tuple[float, float, Conditions]]) -> None:
+        go_round(world, request_, rounds)
+        seen.update(world.seen)
+
+    with_each_run()
+    require_cases(seen, "left with a run", "left by the window", "ended by the window")
+
+
+def require_cases(seen: Counter[str], *cases: str) -> None:
+    """The examples contained what the property is about; without it, it would hold of anything."""
+    missing = [case for case in cases if not seen[case]]
+    assert not missing, f"no example has it: {missing}"
+
+
+def tell(world: World, request_: dict[str, Any], story: Story) -> None:
+    """A job from its request to its end, with what the story contains. The world checks each step."""
+    world.request(**request_)
     for move in story:
         play(world, move)
-        require_evidence_of_all(world, left, policy)
+    finish(world)
 
 
 ROUNDS = st.lists(
     st.tuples(
         st.sampled_from((0.0, 0.0, 0.0, 5.0, 60.0)),
         st.sampled_from((0.0, 0.0, 5.0, 30.0, 100.0)),
-        st.builds(
-            Conditions,
-            post=st.sampled_from(("answered", "answer_lost")),
-            lagging=st.booleans(),
-            end=st.sampled_from(("produce", "produce", "produce", "break", "stop", "hang")),
-            broken=st.sampled_from((False, False, False, True)),
-            final=st.booleans(),
-            anomaly=st.sampled_from(get_args(Anomaly)),
+        conditions(
+            post=st.sampled_from((*("answered",) * 6, "answer_lost", "unclear_made")),
+            end=st.sampled_from((*("produce",) * 12, *get_args(RunEnd))),
+            broken=RARELY,
+            lost=st.just(False),
+            twice=st.just(False),
+            called=st.just(False),
         ),
     ),
     min_size=10,
     max_size=60,
 )
 """The delays between requests to the provider, those until each outcome is recorded, and the conditions of each."""
+
+
+def go_round(world: World, request_: dict[str, Any], rounds: list[tuple[float, float, Conditions]]) -> None:
+    """A job whose runs are all made, from its request to its end. The world checks each step."""
+    world.request(**request_)
+    for delay_s, held_s, conditions in rounds:
+        due = [a.next_action_at for a in world.ledger.values() if a.next_action_at is not None and not a.final]
+        world.now = max([world.now, *due]) + timedelta(seconds=delay_s)
+        world.tick()
+        for attempt_id in list(world.ledger):
+            world.claim(attempt_id)
+        while world.in_hand or world.outcomes:
+            while world.in_hand:
+                _act(world, 0, conditions)
+            world.now += timedelta(seconds=held_s)
+            while world.outcomes:
+                world.record(0)
+        for _ in range(len(world.log)):
+            _deliver_next(world, 0)
+    finish(world)
 
 
 @given(
@@ -683,54 +869,6 @@ def test_a_job_ends_by_its_deadline_though_no_adapter_says_a_word(
     ordered = [message.attempt_id for message in world.log if isinstance(message, RunAttempt)]
     assert len(ordered) <= 1, "an attempt of which nothing is known was ordered elsewhere"
     assert not asked_to_stop or world.job.state == "cancelled"
-
-
-@given(ROUNDS, st.sampled_from(get_args(LostOutputPolicy)), st.sampled_from((120.0, DEADLINE_S)))
-def test_a_run_that_exists_is_left_only_on_evidence(
-    rounds: list[tuple[float, float, Conditions]], policy: LostOutputPolicy, deadline_s: float
-) -> None:
-    world = World()
-    world.request(BEGIN + timedelta(seconds=deadline_s), lost_output_policy=policy)
-    left: set[AttemptId] = set()
-    for delay_s, held_s, conditions in rounds:
-        due = [a.next_action_at for a in world.ledger.values() if a.next_action_at is not None and not a.final]
-        world.now = max([world.now, *due]) + timedelta(seconds=delay_s)
-        world.tick()
-        for attempt_id in list(world.ledger):
-            world.claim(attempt_id)
-        while world.in_hand or world.outcomes:
-            while world.in_hand:
-                _act(world, 0, conditions)
-            world.now += timedelta(seconds=held_s)
-            while world.outcomes:
-                world.record(0)
-        for _ in range(len(world.log)):
-            _deliver_next(world, 0)
-        require_evidence_of_all(world, left, policy)
-    finish(world)
-
-
-def require_evidence_of_all(world: World, left: set[AttemptId], policy: LostOutputPolicy) -> None:
-    """Check each attempt once, when its job moves to the next."""
-    ordered = [message for message in world.log if isinstance(message, RunAttempt)]
-    for earlier in ordered[:-1]:
-        if earlier.attempt_id not in left:
-            left.add(earlier.attempt_id)
-            require_evidence(world, earlier.attempt_id, policy)
-
-
-def require_evidence(world: World, attempt_id: AttemptId, policy: LostOutputPolicy) -> None:
-    """The attempt that a job has left was not accepted, or its provider reported its end, or the window is over."""
-    attempt = world.ledger[attempt_id]
-    assert attempt.state.name == "failed", "a provider was left without an end of its attempt"
-    assert attempt.failure is not None
-    for run in world.runs.values():
-        if run.attempt_id != attempt_id or run.reported_over:
-            continue
-        window_over = run.window_ends is not None and run.asked_at >= run.window_ends
-        assert window_over, f"paid again though the run is healthy: {attempt.failure}"
-        if attempt.failure.kind in LOST_OUTPUT:
-            assert policy == "retry_elsewhere", "paid again against the request's policy"
 
 
 def test_an_attempt_whose_command_is_read_in_time_is_of_no_job_that_was_ended_for_silence() -> None:

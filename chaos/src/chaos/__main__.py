@@ -24,7 +24,7 @@ from chaos.rows import database, events, providers, webhooks
 from chaos.rows.base import Row
 from chaos.rows.kafka import brokers, network, topics
 from chaos.rows.machine import clocks, disks, floods
-from chaos.rows.services import consumers, crashes, deploys, pauses, zombies
+from chaos.rows.services import consumers, crashes, deploys, pauses, restarts, zombies
 from chaos.run import Result, Run
 from segue_cli.stack.signals import run_until_told
 
@@ -32,7 +32,7 @@ from segue_cli.stack.signals import run_until_told
 def rows() -> dict[int, Row]:
     """All rows of the fault matrix, by number."""
     found: dict[int, Row] = {}
-    services = (crashes, zombies, consumers, deploys, pauses)
+    services = (crashes, restarts, zombies, consumers, deploys, pauses)
     for module in (*services, brokers, network, topics, database, disks, floods, clocks, providers, webhooks, events):
         found |= module.ROWS
     return dict(sorted(found.items()))

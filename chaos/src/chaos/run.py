@@ -100,9 +100,7 @@ class Run:
         refuses = FailureKind.NEVER_ACCEPTED in row.explains
         window = Window(result.name, began, time.time(), kinds, row.provider, refuses, ends)
         windows = [window, *disturbance_windows(self._fleet.disturbances.since(began))]
-        await self._check_jobs(
-            result, load, windows, buried, began, dead_letters=row.dead_letters, clients_give_up=give_up
-        )
+        await self._check_jobs(result, load, windows, buried, began, burying=row.dead_letters, clients_give_up=give_up)
         return result
 
     async def storm(self, seed: int, jobs: int, kills: int, rate: float) -> Result:
@@ -198,9 +196,10 @@ class Run:
         buried: int,
         began: float,
         *,
-        dead_letters: bool = False,
+        burying: frozenset[str] = frozenset(),
         clients_give_up: bool = False,
     ) -> None:
+        """Check the jobs of a load; dead letters of the services in `burying` were intended."""
         if load.errors:
             result.error = result.error or load.errors[0]
         self.answers += load.answers
@@ -209,12 +208,13 @@ class Run:
         await self._gather()
         # A record that a row spoiled is a dead letter again whenever it is read again, such as after a lost commit.
         new = [one for one in self._gatherer.dead_letters[buried:] if one not in self._expected_dead_letters]
-        self._expected_dead_letters += new if dead_letters else []
+        self._expected_dead_letters += [one for one in new if one.service in burying]
+        new = [one for one in new if one.service not in burying]
         ours = evidence_of_load(self.evidence, load.name, load.answers)
         ends = self._gatherer.unexpected_ends[ended:]
         by_themselves = [one for one in self._fleet.process_ends if one.at >= began]
         evidence = replace(ours, windows=windows, dead_letters=new, unexpected_ends=ends, process_ends=by_themselves)
-        result.violations = check(evidence, dead_letters=dead_letters, clients_give_up=clients_give_up)
+        result.violations = check(evidence, clients_give_up=clients_give_up)
         self._gave_up |= {token for token, _ in never_accepted(load.answers)} if clients_give_up else set()
         result.jobs = len(load.requests)
         self.results.append(result)

@@ -29,15 +29,14 @@ class Violation:
     token: str | None = None
 
 
-def check(evidence: Evidence, *, dead_letters: bool = False, clients_give_up: bool = False) -> list[Violation]:
+def check(evidence: Evidence, *, clients_give_up: bool = False) -> list[Violation]:
     """All violations in the evidence.
 
-    Dead letters count unless `dead_letters` says that they were intended, and clients that were never accepted unless
-    `clients_give_up` says that the outage was longer than they try.
+    Clients that were never accepted count unless `clients_give_up` says that the outage was longer than they try.
     """
     by_job = group_by_job(evidence)
     faults = faults_of(evidence.windows, by_job.jobs.values())
-    found = [*_run_wide(evidence, by_job, dead_letters=dead_letters)]
+    found = [*_run_wide(evidence, by_job)]
     lost = () if clients_give_up else never_accepted(evidence.answers)
     found += [Violation("lost", token, what, token) for token, what in lost]
     stored = {row["event_id"] for row in evidence.tables.log}
@@ -58,7 +57,7 @@ def _paid_twice(job: JobEvidence, by_job: EvidenceByJob, faults: Faults) -> Iter
     return paid_twice(job, by_job.endings, lambda attempt: unexplained(job, attempt, faults) is None)
 
 
-def _run_wide(evidence: Evidence, by_job: EvidenceByJob, *, dead_letters: bool) -> Iterator[Violation]:
+def _run_wide(evidence: Evidence, by_job: EvidenceByJob) -> Iterator[Violation]:
     """Violations that do not belong to a single job."""
     for what in evidence.tables.unfinished:
         yield Violation("stuck", "the tables", what)
@@ -75,7 +74,7 @@ def _run_wide(evidence: Evidence, by_job: EvidenceByJob, *, dead_letters: bool) 
         yield Violation("wrong_ending", subject, what)
     yield from _log_sink_gaps(evidence)
     yield from _ends_of_processes(evidence)
-    for letter in () if dead_letters else evidence.dead_letters:
+    for letter in evidence.dead_letters:
         yield Violation(
             "dead_letter", letter.key, f"{letter.service} could not process a record of {letter.topic}: {letter.error}"
         )

@@ -76,7 +76,10 @@ async def resolved(
 
 
 async def all_bound(fleet: Fleet, bill_log: BillLog, within_s: float = 55) -> tuple[int, int]:
-    """The number of POSTed attempts and of accepted runs, once each run is bound to its attempt."""
+    """The number of POSTed attempts and of accepted runs, once each run is bound to its attempt.
+
+    Raises AssertionError if there is no run: what holds of none is no finding.
+    """
 
     taken: dict[str, str] = {}
 
@@ -87,6 +90,7 @@ async def all_bound(fleet: Fleet, bill_log: BillLog, within_s: float = 55) -> tu
         return {row["attempt_id"]: row["provider_ref"] for row in rows} == taken
 
     await wait_for("every run that was accepted is bound to its attempt", bound, within_s)
+    assert taken, "no run was accepted"
     return bill_log.once(), len(taken)
 
 

@@ -39,8 +39,8 @@ class Row:
     title: str
     expects: str
     run: Callable[[Fleet, Load, random.Random], Awaitable[list[str]]]
-    dead_letters: bool = False
-    """Whether the row produces dead letters on purpose, so that they are no violation."""
+    dead_letters: frozenset[str] = frozenset()
+    """The services that produce dead letters on purpose, so that these are no violation."""
     explains: frozenset[str] = frozenset()
     """Failure kinds that the row's fault explains, at any time in the row."""
     provider: str | None = None

@@ -19,7 +19,7 @@ from chaos.rows.ambiguous import all_bound, describe, resolved
 from chaos.rows.base import RATE, Row
 from chaos.rows.before import Before
 from chaos.rows.kafka.brokers import more_accepted
-from chaos.rows.probes import BillLog, MetricDeltas, now, wait_for
+from chaos.rows.probes import BillLog, MetricDeltas, log_sizes, logged_since, now, wait_for
 from contracts.messages.attempts import AttemptSubmitted
 
 
@@ -170,6 +170,7 @@ async def _read_only(fleet: Fleet, load: Load, rng: random.Random) -> list[str]:
     before = await Before.of(fleet)
     async with load.running(RATE):
         await more_accepted(load, "before")
+        logs = log_sizes(fleet.folder, "logs/postgres.log")
         await _set_read_only(fleet, "on")
         try:
             accepted = load.accepted
@@ -178,6 +179,7 @@ async def _read_only(fleet: Fleet, load: Load, rng: random.Random) -> list[str]:
         finally:
             await _set_read_only(fleet, "off")
         await more_accepted(load, "with a database that takes writes again")
+    assert logged_since(logs, "read-only transaction"), "PostgreSQL refused no transaction as read-only"
     assert not await load.drain(120)
     before.assert_same_processes()
     paid = await before.unharmed()

@@ -17,7 +17,7 @@ from chaos.cluster.fleet import Fleet
 from chaos.load.clients import Load
 from chaos.rows.base import RATE, Row
 from chaos.rows.probes import caught_up, ends, wait_for
-from contracts.topics import ATTEMPTS, CALLBACKS, COMMANDS, DEAD_LETTERS, JOBS, REQUESTS, Topic
+from contracts.topics import ATTEMPTS, CALLBACKS, COMMANDS, DEAD_LETTERS, JOBS, REQUESTS, SERVICES, Topic
 
 SPOILT: Final = (REQUESTS, ATTEMPTS, JOBS, CALLBACKS, *COMMANDS.values())
 Headers = list[tuple[str, Any]]
@@ -135,7 +135,11 @@ ROWS = {
     row.number: row
     for row in (
         Row(
-            28, "Malformed events", "one dead letter each, neighbours processed, no lag", _malformed, dead_letters=True
+            28,
+            "Malformed events",
+            "one dead letter each, neighbours processed, no lag",
+            _malformed,
+            dead_letters=frozenset(SERVICES),
         ),
     )
 }

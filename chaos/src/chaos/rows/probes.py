@@ -95,6 +95,21 @@ async def wait_until_frozen(replica: Replica, within_s: float = 45) -> None:
     await wait_for(f"{replica.name} stands still", stopped, within_s)
 
 
+def log_sizes(folder: Path, pattern: str) -> dict[Path, int]:
+    """The present sizes of the log files below a folder."""
+    return {path: path.stat().st_size for path in folder.glob(pattern)}
+
+
+def logged_since(sizes: Mapping[Path, int], words: str) -> bool:
+    """Whether one of these files has had the words since."""
+    for path, size in sizes.items():
+        with path.open("rb") as file:
+            file.seek(size)
+            if words.encode() in file.read():
+                return True
+    return False
+
+
 # The bills.
 
 

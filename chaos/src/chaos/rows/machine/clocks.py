@@ -13,10 +13,12 @@ from chaos.load.clients import Load
 from chaos.rows.ambiguous import all_bound
 from chaos.rows.base import GAPS, RATE, TWICE, Row
 from chaos.rows.kafka.brokers import more_accepted
-from chaos.rows.probes import BillLog, count, now
+from chaos.rows.probes import BillLog, count, now, wait_for
 from contracts.topics import SERVICES
 
 OFF_BY_S: Final = 600
+SLACK_S: Final = 30
+OFF_FROM_DATABASE: Final = 'segue_clock_difference_seconds{reference="database"}'
 LIBRARIES: Final = ("/usr/lib", "/usr/local/lib")
 
 
@@ -27,10 +29,13 @@ async def _wrong_clocks(fleet: Fleet, load: Load, rng: random.Random) -> list[st
         for one, by_s in off.items():
             await start_off_by(fleet, one, by_s)
         await asyncio.gather(*(one.ready() for one in off))
+        gateway = fleet.replica("gateway-1")
         async with load.running(RATE):
             await more_accepted(load, "with wrong clocks")
+            await _is_off_by(fleet, gateway, off[gateway])
             for one, by_s in off.items():
                 _set(_clock(fleet, one), -by_s)
+            await _is_off_by(fleet, gateway, -off[gateway])
             await more_accepted(load, "after the clocks were changed")
         assert not await load.drain(120)
     finally:
@@ -67,6 +72,20 @@ async def start_off_by(fleet: Fleet, replica: Replica, by_s: int) -> None:
     }
     await replica.term()
     await replica.start()
+
+
+async def _is_off_by(fleet: Fleet, gateway: Replica, by_s: int) -> None:
+    """Wait until the gateway, which compares its clock with the database's, says that it is wrong by so many seconds.
+
+    The other services do not compare theirs.
+    """
+
+    async def found() -> bool:
+        page = (await fleet.pages.get(f"{gateway.address}/metrics")).text
+        said = [line.rpartition(" ")[2] for line in page.splitlines() if line.startswith(OFF_FROM_DATABASE)]
+        return bool(said) and abs(float(said[0]) - by_s) < SLACK_S
+
+    await wait_for(f"the gateway's clock is wrong by {by_s:+} s", found, 90)
 
 
 def _libfaketime() -> Path:
