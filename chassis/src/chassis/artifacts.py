@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from errno import EACCES
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from typing import Final, Self
+from typing import BinaryIO, Final, Self
 from urllib.parse import urlsplit
 
 import obstore
@@ -248,6 +248,19 @@ def _unfinished(folder: Path, prefix: str) -> list[ListedFile]:
 
 
 async def _chunks_of(path: Path) -> AsyncIterator[bytes]:
-    with await asyncio.to_thread(path.open, "rb") as file:
-        while chunk := await asyncio.to_thread(file.read, CHUNK_BYTES):
+    file, chunk = await asyncio.to_thread(_opened, path)
+    with file:
+        while chunk:
             yield chunk
+            # To pass a small file to a thread again costs more than to read it.
+            chunk = await asyncio.to_thread(file.read, CHUNK_BYTES) if len(chunk) == CHUNK_BYTES else b""
+
+
+def _opened(path: Path) -> tuple[BinaryIO, bytes]:
+    """An open file, and its first chunk."""
+    file = path.open("rb")
+    try:
+        return file, file.read(CHUNK_BYTES)
+    except BaseException:
+        file.close()
+        raise

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import mkstemp
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -100,8 +103,8 @@ class Collector:
     async def _one(self, run: _Collection, n: int) -> Artifact | _Miss:
         try:
             async with run.gate:
-                with TemporaryDirectory(prefix="segue-", dir=self._work_dir, ignore_cleanup_errors=True) as folder:
-                    return await self._store_one(run, n, Path(folder) / "output")
+                with _temporary_file(self._work_dir) as path:
+                    return await self._store_one(run, n, path)
         except Exception as error:  # noqa: BLE001 - the run is paid for, so that any error has to be reported and retried
             miss = self._failed(first_cause(error), f"output {n}: ", reached_before=n in run.attempt.files.reached)
             return replace(miss, host=run.host(n))
@@ -162,6 +165,19 @@ class Collector:
             width=media.width,
             height=media.height,
         )
+
+
+@contextmanager
+def _temporary_file(folder: Path | None) -> Iterator[Path]:
+    """A file that only its owner can access, until the end of the block."""
+    descriptor, name = mkstemp(prefix="segue-", dir=folder)
+    os.close(descriptor)
+    path = Path(name)
+    try:
+        yield path
+    finally:
+        with suppress(OSError):
+            path.unlink()
 
 
 class _Collection:

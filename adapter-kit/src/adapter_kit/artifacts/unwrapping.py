@@ -36,12 +36,14 @@ def unwrap(path: Path, named: list[str], max_bytes: int) -> None:
         plain = path.with_name(path.name + ".plain")
         try:
             _decode(path, plain, coding, max_bytes)
+            # A collection that was given up meanwhile has deleted its file.
+            if path.exists():
+                plain.replace(path)
         except Damaged as error:
-            plain.unlink(missing_ok=True)
             if coding in _SURE:
                 raise Unusable(f"{coding} that cannot be unpacked: {error}") from error
-        else:
-            plain.replace(path)
+        finally:
+            plain.unlink(missing_ok=True)
 
 
 def _decode(path: Path, plain: Path, coding: str, max_bytes: int) -> None:
