@@ -22,6 +22,7 @@ from adapter_kit.breaker.policy import Breaker, LastError, Limits
 from adapter_kit.breaker.store import PROVIDER, BreakerStore
 from adapter_kit.engine import ledger
 from adapter_kit.port.outcomes import ProviderRef
+from adapter_kit.twins import with_live_twins
 from chassis.kafka.outbox import Outbox
 from chassis.observability.telemetry import make_telemetry
 from chassis.postgres.pool import migrate, open_pool
@@ -182,7 +183,7 @@ async def test_attempts_and_breakers_of_the_release_are_carried_over(
     async with open_pool(database_url, "fal_adapter", max_size=2) as pool:
         outbox = Outbox(pool, cast("Any", None), cast("Any", runtime))
         ended = [attempt("lost"), attempt("stopped")]
-        assert await ledger.with_live_twins(pool, ended) == set(ended)
+        assert await with_live_twins(pool, ended) == set(ended)
         async with outbox.transaction() as transaction:
             locked = await breakers.lock(transaction, ["new/model"])
             assert locked.breaker(PROVIDER) == Breaker(

@@ -365,4 +365,4 @@ class TestReplicate(ProviderSuite):
             produced = await until(lambda: provider.check(run_of(kind, accepted)), ENDED)
             found = await find(provider, replace(lost_of(kind), endpoint=endpoint))
         assert isinstance(produced, Produced)
-        assert found == Found(accepted.ref)
+        assert found == Found(accepted.ref, conclusive=self.listing_is_complete())

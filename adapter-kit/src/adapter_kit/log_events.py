@@ -63,7 +63,9 @@ class AttemptEvent(LogEvent):
         "the runs of lost submits were searched for, and nothing is proven",
         "warning",
         "provider count reason",
-        _PROVIDER + " If the reason is a clock, synchronize that of PostgreSQL's machine.",
+        _PROVIDER
+        + " If the reason is a clock, synchronize that of PostgreSQL's machine. If it is another attempt with the"
+        " same input, nothing: it ends with that attempt's grace period.",
     )
     SUBMIT_RAISED = ("submitting raised an exception", "error", "", _BUG + " The attempt is ambiguous.")
     CALLBACK_URL_REFUSED = (

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from tests.builders import changed, fetch_by, follow_up_of, lost_of, queued_attempt
 
 from adapter_kit.attempt.actions import Check, Collect, Search
+from adapter_kit.attempt.ambiguous import absence_is_proof_at, proven_absent_at
 from adapter_kit.attempt.inputs import (
     CancelAnswered,
     Checked,
@@ -69,6 +71,17 @@ def test_nor_does_it_after_the_end_of_the_job() -> None:
     assert (early.state.name, follow_up_of(early), early.next_action_at) == ("failed", "search", late)
     assert early.failure is not None
     assert early.failure.kind is FailureKind.AMBIGUOUS_SUBMISSION
+
+
+@pytest.mark.parametrize(("conclusive", "waits_s"), [(True, 60.0), (False, 300.0)])
+def test_the_time_for_which_the_listing_did_not_answer_is_added_to_that_of_a_twin(
+    conclusive: bool, waits_s: float
+) -> None:
+    """A complete listing shows each run at once, however long it was away."""
+    lost = replace(lost_of(AMBIGUOUS), resolve_by=NOW, listing_downtime_s=240.0)
+    early = absence_is_proof_at(AMBIGUOUS, lost, NotFound(conclusive, after(-1_000)))
+    assert early == proven_absent_at(AMBIGUOUS, lost, conclusive=conclusive)
+    assert absence_is_proof_at(AMBIGUOUS, lost, NotFound(conclusive, after(60))) == after(waits_s)
 
 
 def test_a_listing_is_away_between_the_searches_that_it_answers_and_not_while_their_answers_are_recorded() -> None:

@@ -15,16 +15,18 @@ from tests.builders import changed, queued_attempt
 from tests.patience import patient
 
 import adapter_kit
+from adapter_kit.attempt.inputs import CalledBack, Checked, Input, Searched, SubmitAnswered
 from adapter_kit.attempt.model import Attempt
 from adapter_kit.engine import ledger
 from adapter_kit.engine.reconciler import Reconciler
 from adapter_kit.log_events import AttemptEvent
-from adapter_kit.port.outcomes import FindOutcome, Found, NoAnswer, NotFound, ProviderRef
+from adapter_kit.port.outcomes import Accepted, Broken, Failure, FindOutcome, Found, NoAnswer, NotFound, ProviderRef
 from adapter_kit.port.provider import LostSubmission
 from chassis.kafka.outbox import Outbox
 from chassis.observability.telemetry import make_telemetry
 from chassis.postgres.pool import Pool, migrate, open_pool
 from chassis.runtime.runtime import Runtime
+from contracts.failures import FailureKind
 from contracts.ids import AttemptId, job_id_for
 
 NOW = datetime.now(UTC)
@@ -188,6 +190,153 @@ async def test_a_late_search_takes_no_run_from_an_attempt_that_was_created_while
     assert isinstance(await reconciler.search(late, NOW), NoAnswer)
     await pool.execute("DELETE FROM attempts WHERE state = 'submitting'")
     assert isinstance(await reconciler.search(other, NOW), Found)
+
+
+class Shown:
+    """The `find` of a provider that lists the runs in `runs`, each of any of the submits to `test/model`."""
+
+    name = "fal"
+
+    def __init__(self, *, conclusive: bool) -> None:
+        self.runs: list[str] = []
+        self.conclusive = conclusive
+
+    async def find(
+        self, lost: Sequence[LostSubmission], taken: frozenset[str], _: datetime
+    ) -> Mapping[AttemptId, FindOutcome]:
+        free = [run for run in self.runs if run not in taken]
+        here = [one for one in lost if one.endpoint == "test/model"]
+        found = {
+            one.attempt_id: Found(ProviderRef(run, {}), self.conclusive) for one, run in zip(here, free, strict=False)
+        }
+        return {one.attempt_id: NotFound(self.conclusive) for one in lost} | found
+
+
+class Ledger:
+    """The real ledger, with searches whose outcomes it records."""
+
+    def __init__(self, pool: Pool, reconciler: Reconciler) -> None:
+        self._outbox = Outbox(pool, cast("Any", None), cast("Any", Runtime("fal", make_telemetry("fal", None))))
+        self.reconciler = reconciler
+
+    async def apply(self, one: Attempt, input_: Input) -> Attempt:
+        async with self._outbox.transaction() as transaction:
+            return (await ledger.apply(transaction, [(one.attempt_id, input_)]))[0][one.attempt_id].attempt
+
+    async def search(self, one: Attempt, at: datetime) -> Attempt:
+        return await self.apply(one, Searched(await self.reconciler.search(one, at), at))
+
+    async def search_until(self, one: Attempt, seconds: float) -> Attempt:
+        """Search every 15 s: the listing counts as down for a longer time without a search."""
+        for at in range(0, int(seconds), 15):
+            one = await self.search(one, after(at))
+        return await self.search(one, after(seconds))
+
+
+def after(seconds: float) -> datetime:
+    return NOW + timedelta(seconds=seconds)
+
+
+def lost_at(name: str, seconds: float, **changes: Any) -> Attempt:
+    """A submit that is lost at once, with a grace of 240 s; all have the same input."""
+    own = {"submit_started_at": after(seconds), "resolve_by": after(seconds + 240), "deadline_at": after(3_000)}
+    return attempt(name, **{"arguments": {"prompt": "the same"}} | own | changes)
+
+
+@pytest.fixture(params=[False, True], ids=["fal", "replicate"])
+def shown(request: pytest.FixtureRequest) -> Shown:
+    return Shown(conclusive=request.param)
+
+
+@pytest.fixture
+def kept(pool: Pool, shown: Shown, progress: Progress) -> Ledger:
+    return Ledger(pool, Reconciler(cast("Any", shown), pool, progress))
+
+
+def known(one: Attempt) -> tuple[str, FailureKind | str | None]:
+    return one.state.name, one.failure.kind if one.failure else one.ref.request_id if one.ref else None
+
+
+async def test_absence_is_no_proof_while_the_twin_that_took_the_run_may_have_one_of_its_own(
+    pool: Pool, kept: Ledger, shown: Shown
+) -> None:
+    first, second = lost_at("first", -100), lost_at("second", 0)
+    await keep(pool, first, second)
+    shown.runs = ["of the first"]
+    assert known(await kept.search(second, after(5))) == ("running", "of the first")
+    with capture_logs() as logs:
+        first = await kept.search_until(first, 46 if shown.conclusive else 239)
+    assert known(first) == ("ambiguous", None)
+    assert all("the same input took a run" in line["reason"] for line in logs)
+    assert logs
+    shown.runs.append("of the second")
+    assert known(await kept.search(first, after(241))) == ("running", "of the second")
+
+
+async def test_a_twin_that_has_ended_holds_up_as_well_though_a_replica_of_an_earlier_release_wrote_its_row(
+    pool: Pool, kept: Ledger, shown: Shown
+) -> None:
+    first, second = lost_at("first", -100), lost_at("second", 0)
+    await keep(pool, first, second)
+    shown.runs = ["of the first"]
+    second = await kept.search(second, after(5))
+    await pool.execute("UPDATE attempts SET body = body - 'own_listed_by'")
+    assert second.ref is not None
+    broken = Broken(Failure(FailureKind.MODEL_ERROR, "out of memory"), may_have_cost=True)
+    assert (await kept.apply(second, Checked(broken, second.ref, after(6)))).final
+    assert known(await kept.search_until(first, 46 if shown.conclusive else 239)) == ("ambiguous", None)
+
+
+async def test_absence_is_proof_once_the_run_of_the_twin_would_be_listed(
+    pool: Pool, kept: Ledger, shown: Shown
+) -> None:
+    first, second = lost_at("first", -100), lost_at("second", 0)
+    await keep(pool, first, second)
+    shown.runs = ["of the first"]
+    await kept.search(second, after(5))
+    first = await kept.search_until(first, 47.5 if shown.conclusive else 240)
+    assert known(first) == ("failed", FailureKind.NEVER_ACCEPTED)
+
+
+async def test_nor_is_it_proof_after_the_end_of_the_job_or_of_the_twin(pool: Pool, kept: Ledger, shown: Shown) -> None:
+    first = lost_at("first", -100, state="failed", follow_up="search")
+    second = lost_at("second", 0, state="failed", follow_up="search")
+    await keep(pool, first, second)
+    shown.runs = ["of the first"]
+    assert known(await kept.search(second, after(5)))[0] == "failed"
+    due = 47.5 if shown.conclusive else 240
+    assert known(await kept.search_until(first, due - 1)) == ("failed", None)
+    assert known(await kept.search_until(first, due)) == ("failed", FailureKind.NEVER_ACCEPTED)
+
+
+@pytest.mark.parametrize(
+    "bound",
+    [
+        SubmitAnswered(1, Accepted(ProviderRef("its own", {}))),
+        CalledBack(ProviderRef("its own", {})),
+        Searched(Found(ProviderRef("its own", {})), NOW),
+    ],
+    ids=["answered", "called back", "another input"],
+)
+async def test_a_twin_whose_run_is_its_own_and_another_input_hold_nothing_up(
+    pool: Pool, kept: Ledger, shown: Shown, bound: Input
+) -> None:
+    other = {"arguments": {"prompt": "another"}} if isinstance(bound, Searched) else {}
+    first, second = lost_at("first", -300), lost_at("second", 0, **other)
+    await keep(pool, first, second)
+    await kept.apply(second, bound)
+    assert known(await kept.search(first, after(1))) == ("failed", FailureKind.NEVER_ACCEPTED)
+
+
+async def test_a_run_that_the_same_search_gives_to_a_twin_proves_nothing_either(
+    pool: Pool, kept: Ledger, shown: Shown
+) -> None:
+    first, second = lost_at("first", -300), lost_at("second", -299)
+    alone, other = lost_at("alone", -299, endpoint="other/one"), lost_at("other", -299, endpoint="other/one")
+    shown.runs = ["of one"]
+    # The search of the one that comes first is a pass of its own; the others share the next.
+    found = await asyncio.gather(*(kept.reconciler.search(one, NOW) for one in (alone, first, second, other)))
+    assert [type(outcome).__name__ for outcome in found] == ["NotFound", "Found", "NoAnswer", "NotFound"]
 
 
 async def test_a_search_that_proves_nothing_is_logged_with_its_reason(

@@ -2,6 +2,9 @@
 
 If the listing is complete, absence is proof as soon as the listing has had time to catch up with the POST. Otherwise it
 is proof at the end of the grace period, by which every accepted run is listed. Listing downtime extends the period.
+
+A twin is another attempt with the same endpoint and input. Their runs are interchangeable, so that a search may give
+the run of one to the other. Absence is then no proof before the run of the other one is listed, too.
 """
 
 from __future__ import annotations
@@ -103,12 +106,13 @@ def searched(attempt: Attempt, state: Ambiguous, outcome: FindOutcome, asked_at:
     """The result of a search for the lost submit in the provider's listing, which was begun at `asked_at`."""
     held_until = _held_until(attempt, state.lost)
     match outcome:
-        case Found(ref):
-            return accepted(attempt, ref, now)
-        case NotFound(conclusive):
+        case Found(ref, conclusive):
+            own_listed_by = proven_absent_at(attempt, listing_answered(state.lost, asked_at), conclusive=conclusive)
+            return accepted(attempt, ref, now, own_listed_by=own_listed_by)
+        case NotFound():
             lost = listing_answered(state.lost, asked_at)
             answered = replace(attempt, state=replace(state, lost=lost))
-            absent_at = proven_absent_at(attempt, lost, conclusive=conclusive)
+            absent_at = absence_is_proof_at(attempt, lost, outcome)
             if asked_at >= absent_at:
                 return failed(answered, Failure(FailureKind.NEVER_ACCEPTED, NO_RUN), now)
             # The next search is begun no later than at the time from which absence is proof.
@@ -155,6 +159,19 @@ def listing_answered(lost: LostSubmit, asked_at: datetime) -> LostSubmit:
     downtime_s = lost.listing_downtime_s + (silent_s if silent_s > DOWN_AFTER_S else 0.0)
     answered_at = max(asked_at, lost.listing_answered_at)
     return replace(lost, listing_answered_at=answered_at, listing_downtime_s=downtime_s)
+
+
+def absence_is_proof_at(attempt: Attempt, lost: LostSubmit, absence: NotFound) -> datetime:
+    """The time from which absence proves that no run is left for the attempt.
+
+    A twin may have taken the attempt's run. The attempt then takes the twin's, which has to be in the listing for that.
+    """
+    absent_at = proven_absent_at(attempt, lost, conclusive=absence.conclusive)
+    if absence.twin_listed_by is None:
+        return absent_at
+    # Nobody counts the downtime for the twin once it has a run. This attempt's may overlap with it: later is safe.
+    downtime_s = 0.0 if absence.conclusive else lost.listing_downtime_s
+    return max(absent_at, absence.twin_listed_by + timedelta(seconds=downtime_s))
 
 
 def proven_absent_at(attempt: Attempt, lost: LostSubmit, *, conclusive: bool) -> datetime:

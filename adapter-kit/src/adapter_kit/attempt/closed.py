@@ -13,7 +13,14 @@ from datetime import datetime, timedelta
 from typing import Final, assert_never
 
 from adapter_kit.attempt.actions import Cancel, Check, Collect, Search
-from adapter_kit.attempt.ambiguous import NO_RUN, SAID_SO, is_outdated, listing_answered, proven_absent_at
+from adapter_kit.attempt.ambiguous import (
+    NO_RUN,
+    SAID_SO,
+    absence_is_proof_at,
+    is_outdated,
+    listing_answered,
+    proven_absent_at,
+)
 from adapter_kit.attempt.collecting import partly, with_new_outputs, with_progress
 from adapter_kit.attempt.inputs import (
     CalledBack,
@@ -124,12 +131,13 @@ def _searched(
     attempt: Attempt, closed: Closed, lost: LostSubmit, outcome: FindOutcome, asked_at: datetime, now: datetime
 ) -> Step:
     match outcome:
-        case Found(ref):
-            return _run_found(attempt, closed, ref, now)
-        case NotFound(conclusive):
+        case Found(ref, conclusive):
+            own_listed_by = proven_absent_at(attempt, listing_answered(lost, asked_at), conclusive=conclusive)
+            return _run_found(attempt, closed, ref, now, own_listed_by=own_listed_by)
+        case NotFound():
             lost = listing_answered(lost, asked_at)
             searched = replace(attempt, state=replace(closed, lost=lost))
-            absent_at = proven_absent_at(attempt, lost, conclusive=conclusive)
+            absent_at = absence_is_proof_at(attempt, lost, outcome)
             if asked_at >= absent_at:
                 return failed(searched, Failure(FailureKind.NEVER_ACCEPTED, NO_RUN), now)
             again = now + timedelta(seconds=SEARCH_EVERY_S)
@@ -140,7 +148,9 @@ def _searched(
             assert_never(outcome)
 
 
-def _run_found(attempt: Attempt, closed: Closed, ref: ProviderRef | None, now: datetime) -> Step:
+def _run_found(
+    attempt: Attempt, closed: Closed, ref: ProviderRef | None, now: datetime, *, own_listed_by: datetime | None = None
+) -> Step:
     """A callback, a listing or a late response shows a run: watch it, and cancel it first if it was unknown."""
     if closed.files.outputs:
         return Step(attempt)
@@ -149,7 +159,8 @@ def _run_found(attempt: Attempt, closed: Closed, ref: ProviderRef | None, now: d
         return Step(attempt) if foreign else _watch(attempt, closed, now)
     if ref is None:
         return Step(attempt)
-    found = replace(closed, run=Run(ref, accepted_at=now), cancel_reason=closed.cancel_reason or "deadline")
+    run = Run(ref, accepted_at=now, own_listed_by=own_listed_by)
+    found = replace(closed, run=run, cancel_reason=closed.cancel_reason or "deadline")
     return _watch(attempt, found, now)
 
 

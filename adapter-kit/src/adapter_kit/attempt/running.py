@@ -88,9 +88,12 @@ def _share(name: str) -> float:
     return 0.75 + crc32(name.encode()) / 2**34
 
 
-def accepted(attempt: Attempt, ref: ProviderRef, now: datetime) -> Step:
-    """Enter `running`, or `cancelling` if a cancel was requested before the provider accepted the run."""
-    run = Run(ref, accepted_at=now)
+def accepted(attempt: Attempt, ref: ProviderRef, now: datetime, *, own_listed_by: datetime | None = None) -> Step:
+    """Enter `running`, or `cancelling` if a cancel was requested before the provider accepted the run.
+
+    `own_listed_by` is given if a search found the run.
+    """
+    run = Run(ref, accepted_at=now, own_listed_by=own_listed_by)
     if (reason := attempt.state.cancel_reason) is not None:
         cancelling = replace(attempt, state=Cancelling(run, reason), tries=0, next_action_at=now)
         return with_event(cancelling, AttemptSubmitted, now)

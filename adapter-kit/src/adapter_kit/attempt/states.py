@@ -33,6 +33,11 @@ class Run:
     """How often the provider has reported it as unknown since it last reported anything else."""
     cancel_answered: bool = False
     """No cancel request is to be sent: the provider has answered one, or the run is over or must not be stopped."""
+    own_listed_by: datetime | None = None
+    """Set if a search found the run, which may then be that of another attempt with the same input.
+
+    By this time the run that the attempt's own submit created, if any, is in the listing.
+    """
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,11 +65,12 @@ UPDATE attempts SET state = new.state, version = new.version, next_action_at = n
     provider_ref = new.provider_ref, accepted_at = new.accepted_at, expects_callback = new.expects_callback,
     called_back = new.called_back, cancel_reason = new.cancel_reason, failure_kind = new.failure_kind,
     throttling_reported = new.throttling_reported, check_by = new.check_by, started = new.started,
-    failing = new.failing, body = new.body::jsonb, updated_at = now()
+    failing = new.failing, own_listed_by = coalesce(new.own_listed_by, attempts.own_listed_by),
+    body = new.body::jsonb, updated_at = now()
 FROM unnest($1::text[], $2::text[], $3::int[], $4::timestamptz[], $5::text[], $6::timestamptz[], $7::bool[],
-    $8::bool[], $9::text[], $10::text[], $11::bool[], $12::timestamptz[], $13::bool[], $14::text[], $15::text[])
-    AS new (attempt_id, state, version, next_action_at, provider_ref, accepted_at, expects_callback, called_back,
-            cancel_reason, failure_kind, throttling_reported, check_by, started, failing, body)
+    $8::bool[], $9::text[], $10::text[], $11::bool[], $12::timestamptz[], $13::bool[], $14::text[], $15::timestamptz[],
+    $16::text[]) AS new (attempt_id, state, version, next_action_at, provider_ref, accepted_at, expects_callback,
+        called_back, cancel_reason, failure_kind, throttling_reported, check_by, started, failing, own_listed_by, body)
 WHERE attempts.attempt_id = new.attempt_id
 """
 _RENEW = """
@@ -86,13 +87,6 @@ UPDATE attempts SET next_action_at = now() + make_interval(secs => $2) WHERE att
 _SECONDS_TO_NEXT = "SELECT extract(epoch FROM min(next_action_at) - now())::float8 FROM attempts"
 _OWNERS = "SELECT provider_ref, attempt_id FROM attempts WHERE provider_ref = ANY($1)"
 _TAKEN = "SELECT provider_ref FROM attempts WHERE provider_ref IS NOT NULL AND updated_at > $1"
-_WITH_LIVE_TWINS = """
-SELECT late.attempt_id FROM attempts AS late WHERE late.attempt_id = ANY($1) AND EXISTS (
-    SELECT FROM attempts AS live WHERE live.next_action_at IS NOT NULL
-    AND live.state IN ('submitting', 'ambiguous') AND live.arguments_hash = late.arguments_hash
-    AND split_part(live.endpoint, ':', 1) = split_part(late.endpoint, ':', 1)
-)
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,15 +231,6 @@ async def taken_refs(pool: Pool, since: datetime) -> frozenset[str]:
     return frozenset(row["provider_ref"] for row in rows)
 
 
-async def with_live_twins(pool: Pool, late: Sequence[AttemptId]) -> frozenset[AttemptId]:
-    """Those of the ended attempts that have a twin: a submitting or ambiguous one with the same model and input."""
-    if not late:
-        return frozenset()
-    async with bounded(pool, LOOP_LIMIT_S) as connection:
-        rows = await connection.fetch(_WITH_LIVE_TWINS, late)
-    return frozenset(AttemptId(row["attempt_id"]) for row in rows)
-
-
 def _advance(transaction: Transaction, known: Stepped, input_: Input) -> Stepped:
     result: Step = step(known.attempt, input_, transaction.now)
     for event in result.events:
@@ -285,6 +270,7 @@ async def _save(transaction: Transaction, stepped: Collection[Stepped]) -> None:
         check_by,
         [bool(a.state.run and a.state.run.started_at) for a in attempts],
         [a.failing.step if a.failing else None for a in attempts],
+        [a.state.run.own_listed_by if a.state.run else None for a in attempts],
         [dump(a) for a in attempts],
     )
 

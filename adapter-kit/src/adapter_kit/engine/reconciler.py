@@ -13,6 +13,7 @@ from datetime import datetime
 from time import monotonic
 from typing import Final, Protocol
 
+from adapter_kit import twins
 from adapter_kit.attempt.model import Attempt
 from adapter_kit.engine import ledger
 from adapter_kit.log_events import AttemptEvent
@@ -90,8 +91,11 @@ class Reconciler:
             # A run that the listing shows may be that of a twin which was created since.
             shown = [one for one in wanted if isinstance(found.get(one.attempt_id), Found)]
             found |= dict.fromkeys(await self._with_twin(shown), _OF_TWIN)
+            # Asked after the listing was read: of each twin whose run was left out as taken, the ledger has the run.
+            absent = [one for one in wanted if isinstance(found.get(one.attempt_id), NotFound)]
+            found |= twins.of_absent(absent, found, wanted, await twins.twins_listed_by(self._pool, absent))
             found |= await self._with_unread_callbacks(attempts, found, began)
-        self._report([outcome for outcome in found.values() if isinstance(outcome, NoAnswer)])
+        self._report([untold for outcome in found.values() if (untold := _untold(outcome, asked_at)) is not None])
         return found
 
     def _report(self, unanswered: Sequence[NoAnswer]) -> None:
@@ -104,7 +108,7 @@ class Reconciler:
             )
 
     async def _with_twin(self, lost: Sequence[LostSubmission]) -> frozenset[AttemptId]:
-        return await ledger.with_live_twins(self._pool, [one.attempt_id for one in lost if one.late])
+        return await twins.with_live_twins(self._pool, [one.attempt_id for one in lost if one.late])
 
     async def _with_unread_callbacks(
         self, attempts: Sequence[Attempt], found: Mapping[AttemptId, FindOutcome], began: float
@@ -119,6 +123,17 @@ class Reconciler:
         read_until = await self._callbacks.heard_until([one.job_id for one in unlisted])
         unread = [one for one in unlisted if (until := read_until.get(one.job_id)) is None or until < began]
         return {one.attempt_id: NoAnswer("a callback about it may lie unread in Kafka") for one in unread}
+
+
+def _untold(outcome: FindOutcome, asked_at: datetime) -> NoAnswer | None:
+    """Why the search proves nothing, if that is to be logged."""
+    match outcome:
+        case NoAnswer():
+            return outcome
+        case NotFound(twin_listed_by=datetime() as listed_by) if asked_at < listed_by:
+            return twins.TAKEN_BY_TWIN
+        case _:
+            return None
 
 
 def _lost(attempt: Attempt) -> LostSubmission | None:

@@ -213,7 +213,7 @@ def assign(
         same = next((run for run in possible if run.input == dict(one.arguments)), None)
         if same is not None:
             free.remove(same)
-            outcomes[one.attempt_id] = Found(same.ref)
+            outcomes[one.attempt_id] = Found(same.ref, conclusive=absence == NotFound(conclusive=True))
         elif possible and isinstance(absence, NotFound):
             outcomes[one.attempt_id] = NoAnswer("the listing lacks the input of a run that may be the lost one")
         else:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Literal
 
 from contracts.failures import FailureKind
@@ -207,9 +208,11 @@ CancelOutcome = Stopped | CancelPending | AlreadyOver | Missing | NoAnswer
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The run of the lost submit is in the listing."""
+    """The run of the lost submit, or one with the same input, is in the listing."""
 
     ref: ProviderRef
+    conclusive: bool = False
+    """The listing contains every run as soon as it is accepted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +221,11 @@ class NotFound:
 
     conclusive: bool
     """The listing contains every run as soon as it is accepted, so that absence is proof."""
+    twin_listed_by: datetime | None = None
+    """Set if another attempt with the same input took a run that may have been this one's.
+
+    By this time the run of that other attempt is in the listing; before, absence is no proof. A provider leaves it out.
+    """
 
 
 FindOutcome = Found | NotFound | NoAnswer
