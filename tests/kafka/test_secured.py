@@ -312,7 +312,8 @@ async def test_a_grant_that_is_taken_back_is_in_readiness_until_it_is_given_agai
 
 async def settled(made: Toy, job_id: JobId) -> bool:
     """Whether the job was handled, and its event was published."""
-    return (await made.commits()).get(job_id) == 1 and await made.waiting() == 0
+    # A rebalance before the commit of the offset delivers its message again.
+    return job_id in await made.commits() and await made.waiting() == 0
 
 
 async def test_a_login_that_is_refused_while_a_tail_runs_is_in_readiness(kafka: Secured) -> None:
