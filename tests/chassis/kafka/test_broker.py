@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import Any
 
 import pytest
 from aiokafka.errors import NodeNotReadyError
+from tests.patience import patient
 
 from chassis.errors import CannotStart
 from chassis.kafka import topics
+from chassis.kafka.broker import connected, make_broker, publish
 from chassis.kafka.metadata import describe_topics
 from chassis.kafka.topics import require_topics
+from chassis.observability.telemetry import make_telemetry
+from chassis.runtime.runtime import Runtime
 from chassis.settings.kafka.cluster import KafkaCluster
-from contracts.topics import TOPICS, TopicNames
+from contracts.envelope import Record
+from contracts.topics import JOBS, PARTITIONS, TOPICS, TopicNames
+from segue_cli.local.kafka import cluster
+
+
+def record(n: int) -> Record:
+    return Record(JOBS.name, b"key", f"{n}".encode(), ())
 
 
 async def test_a_broker_that_disconnects_during_the_check_does_not_prevent_the_start(
@@ -42,6 +54,20 @@ async def test_the_topics_of_another_prefix_are_missing(embedded_kafka: str) -> 
     other = KafkaCluster(embedded_kafka, names=TopicNames("staging."))
     with pytest.raises(CannotStart, match=r"the cluster lacks staging\.segue\.attempts, staging\.segue\.callbacks, "):
         await require_topics(other, reads=TOPICS)
+
+
+async def test_a_stop_does_not_wait_for_kafka_to_come_back() -> None:
+    runtime = Runtime("orchestrator", make_telemetry("orchestrator", None))
+    names = {topic.name: PARTITIONS for topic in TOPICS}
+    async with AsyncExitStack() as stack:
+        with cluster(names, brokers=1, port=0) as servers:
+            broker = make_broker(KafkaCluster(servers), "orchestrator")
+            await stack.enter_async_context(connected(broker, runtime, writes=TOPICS))
+            await (await publish(broker, record(1)))
+        sent = await publish(broker, record(2))
+        async with asyncio.timeout(patient(15)):
+            await stack.aclose()
+    assert not sent.done() or sent.exception() is not None
 
 
 async def test_if_no_broker_answers_the_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

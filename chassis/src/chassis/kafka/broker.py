@@ -45,6 +45,7 @@ from contracts.topics import MAX_MESSAGE_BYTES, Topic
 
 ASK_AGAIN_S = 1.0
 CHECK_DENIED_S = 5.0
+FLUSH_LIMIT_S = 2.0
 METADATA_AGE_MS = 10_000
 """How soon a group's leader learns of a topic that was created again or has more partitions, in milliseconds."""
 PRODUCER_BATCH_BYTES = 256 * 1024
@@ -156,7 +157,18 @@ async def connected(
         async with background(runtime, "the check of what may be published", _check_denied(broker, runtime)):
             yield
     finally:
-        await broker.stop()
+        await _stop(broker)
+
+
+async def _stop(broker: SegueBroker) -> None:
+    """Stop the broker. What Kafka has not confirmed after `FLUSH_LIMIT_S` is in an outbox, or its sender was told."""
+    stopping = asyncio.create_task(broker.stop())
+    await asyncio.wait([stopping], timeout=FLUSH_LIMIT_S)
+    if not stopping.done() and broker.config.broker_config.producer:
+        # aiokafka flushes for as long as Kafka is away, and stops once its sender ends.
+        sender: Any = client_of(broker)._sender
+        sender.sender_task.cancel()
+    await stopping
 
 
 async def _check_denied(broker: SegueBroker, runtime: Runtime) -> None:
