@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Container, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -142,13 +142,13 @@ class Fleet:
             await asyncio.sleep(POLL_S)
 
     @asynccontextmanager
-    async def supervised(self) -> AsyncIterator[None]:
-        """Restart every replica that exits without being stopped, as a container orchestrator does."""
+    async def supervised(self, but: Container[Replica] = ()) -> AsyncIterator[None]:
+        """Restart every replica that exits without being stopped, as a container orchestrator does; none of `but`."""
 
         async def watch() -> None:
             while True:
                 for one in self.members:
-                    if one.wanted and not one.running:
+                    if one.wanted and not one.running and one not in but:
                         self.tally[f"exit {one.returncode} {one.service}"] += 1
                         await one.start()
                 await asyncio.sleep(0.5)

@@ -25,7 +25,7 @@ async def _cut_off(fleet: Fleet, load: Load, rng: random.Random) -> list[str]:
     try:
         await asyncio.gather(*(one.start(**settings) for one in alone))
         await asyncio.gather(*(one.ready() for one in alone))
-        async with load.running(RATE):
+        async with load.running(RATE), fleet.supervised(but=alone):
             await more_accepted(load, "through the way that is cut later")
             for broker in fleet.brokers:
                 broker.way.blackhole = True
