@@ -19,7 +19,9 @@ from aiokafka.errors import (
     InvalidProducerEpoch,
     InvalidProducerIdMapping,
     KafkaError,
+    LeaderNotAvailableError,
     MessageSizeTooLargeError,
+    NotLeaderForPartitionError,
     OutOfOrderSequenceNumber,
     ProducerFenced,
     RecordTooLargeError,
@@ -52,6 +54,8 @@ PRODUCER_BATCH_BYTES = 256 * 1024
 """The largest batch of small records, in bytes; a larger record is sent alone."""
 
 TOO_LARGE = (MessageSizeTooLargeError, RecordTooLargeError)
+WITHOUT_LEADER = (LeaderNotAvailableError, NotLeaderForPartitionError)
+"""Errors of a partition without a leader, which stores nothing."""
 PRODUCER_LOST = (
     InvalidProducerEpoch,
     InvalidProducerIdMapping,
@@ -269,12 +273,15 @@ async def publish_batch(
         batch.append(timestamp=None, key=record.key, value=record.value, headers=list(record.headers))
     batch.close()
     sent: asyncio.Future[Any] = await producer.send_batch(batch, place.topic, partition=place.partition)
+    # Private API, as there is no public one. Nothing has run since the batch was queued.
+    queued: Any = producer._message_accumulator._batches[place][-1]
 
     def noticed(done: asyncio.Future[Any]) -> None:
         _notice(broker, topic, done)
-        if not done.cancelled() and isinstance(done.exception(), TOO_LARGE):
-            # Private API, as there is no public one: aiokafka has advanced its sequence number, and Kafka would refuse
-            # all later batches.
+        error = None if done.cancelled() else done.exception()
+        # After a second try the first one may have been stored, and its numbers must not be used again.
+        if isinstance(error, TOO_LARGE) or (isinstance(error, WITHOUT_LEADER) and queued.retry_count == 1):
+            # aiokafka has advanced its sequence number, and Kafka would refuse all later batches.
             numbers: Any = producer._txn_manager
             numbers.increment_sequence_number(place, -len(records))
 
