@@ -19,9 +19,7 @@ from aiokafka.errors import (
     InvalidProducerEpoch,
     InvalidProducerIdMapping,
     KafkaError,
-    LeaderNotAvailableError,
     MessageSizeTooLargeError,
-    NotLeaderForPartitionError,
     OutOfOrderSequenceNumber,
     ProducerFenced,
     RecordTooLargeError,
@@ -35,7 +33,7 @@ from faststream.security import BaseSecurity, SASLPlaintext, SASLScram256, SASLS
 
 from chassis.kafka.access import denial, may
 from chassis.kafka.metadata import describe_topics, never_create_topics
-from chassis.kafka.records import Records, read_past_unreadable
+from chassis.kafka.records import Records, leave_no_gaps, read_past_unreadable
 from chassis.kafka.topics import require_topics
 from chassis.observability.log_events import KafkaEvent
 from chassis.observability.logs import get_logger
@@ -54,8 +52,6 @@ PRODUCER_BATCH_BYTES = 256 * 1024
 """The largest batch of small records, in bytes; a larger record is sent alone."""
 
 TOO_LARGE = (MessageSizeTooLargeError, RecordTooLargeError)
-WITHOUT_LEADER = (LeaderNotAvailableError, NotLeaderForPartitionError)
-"""Errors of a partition without a leader, which stores nothing."""
 PRODUCER_LOST = (
     InvalidProducerEpoch,
     InvalidProducerIdMapping,
@@ -108,6 +104,7 @@ def make_broker(
     """
     never_create_topics()
     read_past_unreadable()
+    leave_no_gaps()
     return SegueBroker(
         cluster,
         client_id=f"segue-{service}",
@@ -273,15 +270,12 @@ async def publish_batch(
         batch.append(timestamp=None, key=record.key, value=record.value, headers=list(record.headers))
     batch.close()
     sent: asyncio.Future[Any] = await producer.send_batch(batch, place.topic, partition=place.partition)
-    # Private API, as there is no public one. Nothing has run since the batch was queued.
-    queued: Any = producer._message_accumulator._batches[place][-1]
 
     def noticed(done: asyncio.Future[Any]) -> None:
         _notice(broker, topic, done)
-        error = None if done.cancelled() else done.exception()
-        # After a second try the first one may have been stored, and its numbers must not be used again.
-        if isinstance(error, TOO_LARGE) or (isinstance(error, WITHOUT_LEADER) and queued.retry_count == 1):
-            # aiokafka has advanced its sequence number, and Kafka would refuse all later batches.
+        if not done.cancelled() and isinstance(done.exception(), TOO_LARGE):
+            # Private API, as there is no public one: aiokafka has advanced its sequence number, and Kafka would refuse
+            # all later batches.
             numbers: Any = producer._txn_manager
             numbers.increment_sequence_number(place, -len(records))
 

@@ -1,4 +1,4 @@
-"""Reading past records that Kafka's client cannot read.
+"""Reading past records that Kafka's client cannot read, and writing without gaps in its sequence numbers.
 
 aiokafka 0.14 raises in its poll if the name of a header is not UTF-8, or if a batch is compressed with a codec that is
 not installed or cannot be decompressed. It raises again at every retry, and records that the poll had already taken
@@ -12,6 +12,7 @@ import asyncio
 import zlib
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Final
 
 import aiokafka.consumer.fetcher
@@ -19,7 +20,8 @@ import aiokafka.record.default_records
 import aiokafka.record.legacy_records
 from aiokafka import ConsumerRecord, TopicPartition
 from aiokafka.consumer.fetcher import PartitionRecords
-from aiokafka.errors import CorruptRecordException, UnsupportedCodecError
+from aiokafka.errors import CorruptRecordException, LeaderNotAvailableError, UnsupportedCodecError
+from aiokafka.producer.message_accumulator import MessageAccumulator
 
 from contracts.topics import MAX_MESSAGE_BYTES
 
@@ -143,3 +145,27 @@ def _unreadable(partition: TopicPartition, offset: int, why: str) -> Unreadable:
         headers=(),
         why=why,
     )
+
+
+@cache
+def leave_no_gaps() -> None:
+    """Have aiokafka fail a batch that it has never sent without giving it sequence numbers.
+
+    It does so after the request time-out if the partition has no leader. Kafka would refuse the numbers that follow.
+    """
+    accumulator: Any = MessageAccumulator
+    drain = accumulator.drain_by_nodes
+
+    def drained(self: Any, *given: Any, **named: Any) -> Any:
+        for place in list(self._batches):
+            first = self._batches[place][0]
+            leaderless = self._cluster.leader_for_partition(place) in (None, -1)
+            if leaderless and first.retry_count == 0 and first.expired():
+                self._batches[place].popleft()
+                if not self._batches[place]:
+                    del self._batches[place]
+                first.drain_ready()
+                first.failure(exception=LeaderNotAvailableError())
+        return drain(self, *given, **named)
+
+    accumulator.drain_by_nodes = drained
