@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from aiokafka.errors import LeaderNotAvailableError
+from aiokafka.errors import LeaderNotAvailableError, NodeNotReadyError
+from tests.patience import patient
 
 from chassis.kafka.broker import SegueBroker, client_of, connected, make_broker, publish, publish_batch
 from chassis.observability.telemetry import make_telemetry
@@ -29,6 +31,29 @@ async def one_by_one(broker: SegueBroker, *values: bytes) -> None:
 
 async def together(broker: SegueBroker, *values: bytes) -> None:
     await (await publish_batch(broker, records(*values), JOBS.name, 0))
+
+
+async def test_records_that_were_sent_once_wait_for_a_leader(servers: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    broker = make_broker(KafkaCluster(servers), "orchestrator", request_timeout_s=1)
+    async with connected(broker, Runtime("orchestrator", make_telemetry("orchestrator", None)), writes=[JOBS]):
+        await one_by_one(broker, b"1")
+        client: Any = client_of(broker).client
+        tried = asyncio.Event()
+
+        async def away(*_: object, **__: object) -> None:
+            tried.set()
+            raise NodeNotReadyError
+
+        with monkeypatch.context() as patch:
+            patch.setattr(client, "send", away)
+            sent = await publish(broker, records(b"2")[0])
+            await asyncio.wait_for(tried.wait(), patient(20))
+            patch.setattr(client.cluster, "leader_for_partition", lambda _: -1)
+            await asyncio.wait([sent], timeout=3)
+            assert not sent.done()
+        await asyncio.wait_for(sent, patient(20))
+        await one_by_one(broker, b"3")
+        assert broker.lost is None
 
 
 @pytest.mark.parametrize("sent", [one_by_one, together])

@@ -9,6 +9,7 @@ an Unreadable takes the place of each missing record.
 from __future__ import annotations
 
 import asyncio
+import time
 import zlib
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
@@ -149,9 +150,11 @@ def _unreadable(partition: TopicPartition, offset: int, why: str) -> Unreadable:
 
 @cache
 def leave_no_gaps() -> None:
-    """Have aiokafka fail a batch that it has never sent without giving it sequence numbers.
+    """Have aiokafka's producers leave no gap in their sequence numbers if a partition has no leader.
 
-    It does so after the request time-out if the partition has no leader. Kafka would refuse the numbers that follow.
+    After the time-out of a request it fails the oldest batch of such a partition, with its numbers, and Kafka refuses
+    all that follow. Here a batch that was never sent fails without numbers. One that was sent may have been stored: it
+    waits for a leader, as it does after any other error.
     """
     accumulator: Any = MessageAccumulator
     drain = accumulator.drain_by_nodes
@@ -159,8 +162,11 @@ def leave_no_gaps() -> None:
     def drained(self: Any, *given: Any, **named: Any) -> Any:
         for place in list(self._batches):
             first = self._batches[place][0]
-            leaderless = self._cluster.leader_for_partition(place) in (None, -1)
-            if leaderless and first.retry_count == 0 and first.expired():
+            if self._cluster.leader_for_partition(place) not in (None, -1) or not first.expired():
+                continue
+            if first.retry_count and self._txn_manager is not None:
+                first._ctime = time.monotonic()
+            elif not first.retry_count:
                 self._batches[place].popleft()
                 if not self._batches[place]:
                     del self._batches[place]
