@@ -20,7 +20,7 @@ from tests.chassis import toy as toy_module
 from tests.chassis.toy import environment, job, lag, read, request, runtime_for, send, toy, until
 from tests.patience import patient
 
-from chassis.errors import EXIT_SETTINGS, EXIT_UNHEALTHY, CannotStart, in_one_line, root_cause
+from chassis.errors import EXIT_SETTINGS, EXIT_TEMPORARY, EXIT_UNHEALTHY, CannotStart, in_one_line, root_cause
 from chassis.observability.telemetry import make_telemetry
 from chassis.runtime.runtime import Runtime
 from contracts.topics import JOBS, PARTITIONS, REQUESTS, TOPICS
@@ -218,6 +218,7 @@ def test_the_first_failed_component_is_reported_and_a_failure_is_permanent() -> 
 
 BROKEN = """
 import asyncio, sys
+from aiokafka.errors import NodeNotReadyError
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 from chassis.runtime.process import run_service
@@ -227,7 +228,7 @@ from chassis.settings.service import ServiceSettings
 async def app(settings, runtime):
     async with asyncio.TaskGroup() as tasks:
         task = tasks.create_task(fail(settings.database_url.get_secret_value(), runtime))
-        if sys.argv[1] == "early":
+        if sys.argv[1] in ("early", "kafka"):
             await asyncio.wait([task])
             await asyncio.sleep(0)
         yield
@@ -235,6 +236,8 @@ async def app(settings, runtime):
 async def fail(url, runtime):
     while sys.argv[1] == "late" and not runtime.started:
         await asyncio.sleep(0)
+    if sys.argv[1] == "kafka":
+        raise NodeNotReadyError("node id 1")
     raise ExceptionGroup("outer", [LookupError(f"\x1b[31mno such thing\\nat {url}")])
 
 run_service("broken", ServiceSettings, app)
@@ -249,6 +252,12 @@ async def broken(when: str, **more: str) -> tuple[int | None, str, str]:
     )
     out, err = await process.communicate()
     return process.returncode, out.decode(), err.decode()
+
+
+async def test_a_broker_that_goes_away_during_the_start_is_a_reason_to_start_again() -> None:
+    code, _, err = await broken("kafka")
+    assert code == EXIT_TEMPORARY
+    assert err.startswith("broken cannot start: KAFKA_BOOTSTRAP_SERVERS: NodeNotReadyError: ")
 
 
 SAID = "LookupError: \\u001b[31mno such thing; at …"

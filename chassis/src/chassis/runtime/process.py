@@ -13,8 +13,18 @@ from traceback import format_exception
 from typing import Final, TypeVar
 
 import uvloop
+from aiokafka.errors import KafkaError
 
-from chassis.errors import EXIT_SETTINGS, EXIT_UNFORESEEN, EXIT_UNHEALTHY, PROXY, CannotStart, in_one_line, root_cause
+from chassis.errors import (
+    EXIT_SETTINGS,
+    EXIT_TEMPORARY,
+    EXIT_UNFORESEEN,
+    EXIT_UNHEALTHY,
+    PROXY,
+    CannotStart,
+    in_one_line,
+    root_cause,
+)
 from chassis.observability.log_events import RuntimeEvent
 from chassis.observability.logs import configure_logs, get_logger
 from chassis.observability.metrics import BUILD_INFO
@@ -112,7 +122,8 @@ def _report_end(error: Exception, runtime: Runtime, settings: ServiceSettings) -
         _report(runtime.service, text)
         return EXIT_SETTINGS
     _report(runtime.service, f"{text} (LOG_LEVEL=DEBUG logs the traceback)")
-    return EXIT_UNFORESEEN
+    # A broker may go away at any moment of a start, and aiokafka raises what it happens to be doing.
+    return EXIT_TEMPORARY if isinstance(reason, KafkaError) else EXIT_UNFORESEEN
 
 
 def _report(service: str, reason: str) -> None:
