@@ -228,7 +228,7 @@ from chassis.settings.service import ServiceSettings
 async def app(settings, runtime):
     async with asyncio.TaskGroup() as tasks:
         task = tasks.create_task(fail(settings.database_url.get_secret_value(), runtime))
-        if sys.argv[1] in ("early", "kafka"):
+        if sys.argv[1] in ("early", "kafka", "server"):
             await asyncio.wait([task])
             await asyncio.sleep(0)
         yield
@@ -238,6 +238,8 @@ async def fail(url, runtime):
         await asyncio.sleep(0)
     if sys.argv[1] == "kafka":
         raise NodeNotReadyError("node id 1")
+    if sys.argv[1] == "server":
+        raise ConnectionRefusedError(111, "Connection refused")
     raise ExceptionGroup("outer", [LookupError(f"\x1b[31mno such thing\\nat {url}")])
 
 run_service("broken", ServiceSettings, app)
@@ -254,10 +256,17 @@ async def broken(when: str, **more: str) -> tuple[int | None, str, str]:
     return process.returncode, out.decode(), err.decode()
 
 
-async def test_a_broker_that_goes_away_during_the_start_is_a_reason_to_start_again() -> None:
-    code, _, err = await broken("kafka")
+@pytest.mark.parametrize(
+    ("server", "says"),
+    [
+        ("kafka", "KAFKA_BOOTSTRAP_SERVERS: NodeNotReadyError: "),
+        ("server", "ConnectionRefusedError: [Errno 111] Connection refused"),
+    ],
+)
+async def test_a_server_that_goes_away_during_the_start_is_a_reason_to_start_again(server: str, says: str) -> None:
+    code, _, err = await broken(server)
     assert code == EXIT_TEMPORARY
-    assert err.startswith("broken cannot start: KAFKA_BOOTSTRAP_SERVERS: NodeNotReadyError: ")
+    assert err.startswith(f"broken cannot start: {says}")
 
 
 SAID = "LookupError: \\u001b[31mno such thing; at …"

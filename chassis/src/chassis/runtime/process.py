@@ -122,8 +122,8 @@ def _report_end(error: Exception, runtime: Runtime, settings: ServiceSettings) -
         _report(runtime.service, text)
         return EXIT_SETTINGS
     _report(runtime.service, f"{text} (LOG_LEVEL=DEBUG logs the traceback)")
-    # A broker may go away at any moment of a start, and aiokafka raises what it happens to be doing.
-    return EXIT_TEMPORARY if isinstance(reason, KafkaError) else EXIT_UNFORESEEN
+    # A server may go away at any moment of a start, and its client raises what it happens to be doing.
+    return EXIT_TEMPORARY if isinstance(reason, KafkaError | ConnectionError) else EXIT_UNFORESEEN
 
 
 def _report(service: str, reason: str) -> None:
