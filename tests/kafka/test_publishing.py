@@ -49,7 +49,7 @@ async def test_records_that_were_sent_once_wait_for_a_leader(servers: str, monke
             sent = await publish(broker, records(b"2")[0])
             await asyncio.wait_for(tried.wait(), patient(20))
             patch.setattr(client.cluster, "leader_for_partition", lambda _: -1)
-            await asyncio.wait([sent], timeout=3)
+            await asyncio.wait([sent], timeout=patient(2))
             assert not sent.done()
         await asyncio.wait_for(sent, patient(20))
         await one_by_one(broker, b"3")
