@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from datetime import datetime
 
 import pytest
 import pytest_asyncio
@@ -86,10 +87,15 @@ async def test_an_adapter_without_a_schema_has_never_been_heard_of(pool: Pool, r
     assert await Silence(pool, runtime, BOTH, SILENT_S).current() == {"fal": None}
 
 
-async def test_a_provider_that_is_not_enabled_counts_as_silent_and_is_no_warning(pool: Pool, runtime: Runtime) -> None:
+async def test_nothing_is_ordered_from_a_provider_that_is_not_enabled_and_that_is_no_warning(
+    pool: Pool, runtime: Runtime
+) -> None:
     await heard(pool, "fal")
     await heard(pool, "replicate")
     assert await Silence(pool, runtime, ("fal",), SILENT_S).current() == {"replicate": NOT_ENABLED}
+    await heard(pool, "replicate", ago_s=SILENT_S + 1)
+    silent = await Silence(pool, runtime, ("fal",), SILENT_S).current()
+    assert isinstance(silent["replicate"], datetime)
     assert runtime.warnings() == []
 
 

@@ -729,6 +729,14 @@ def test_a_cancel_at_a_silent_adapter_ends_the_job_after_its_grace(started: bool
     assert cancelled.cost_usd is None
 
 
+def test_a_cancel_at_an_adapter_that_is_heard_of_waits_for_its_word_though_its_provider_is_not_enabled() -> None:
+    ordered = after(requested(), attempted(AttemptSubmitted, provider_ref="run")).job
+    asked = decide(ordered, CancelAsked(NOW), NOW, {"fal": NOT_ENABLED}).job
+    assert asked is not None
+    again = decide(asked, Due(), NOW + timedelta(seconds=CANCEL_GRACE_S), {"fal": NOT_ENABLED})
+    assert names(again.messages) == ["CancelAttempt"]
+
+
 def test_an_attempt_that_is_ordered_stays_at_a_silent_adapter_up_to_the_deadline() -> None:
     ordered = after(requested()).job
     asked_to_stop = decide(ordered, Due(), DEADLINE, FAL_SILENT)

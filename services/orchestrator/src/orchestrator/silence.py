@@ -45,14 +45,14 @@ class _Reading:
 
 
 class Silence:
-    """The silent adapters of the enabled providers, and the providers that are not enabled.
+    """The silent adapters, and the providers that are not enabled.
 
     Nobody counts as silent while the database cannot be read, and for as long as an adapter may be silent after that:
     the adapters could not write then either.
     """
 
     def __init__(self, pool: Pool, runtime: Runtime, providers: Sequence[Provider], silent_s: float) -> None:
-        """`silent_s`: the seconds after which an adapter that is not heard of is silent."""
+        """`providers` are enabled; `silent_s`: the seconds after which an adapter that is not heard of is silent."""
         self._pool = pool
         self._runtime = runtime
         self._silent_s = silent_s
@@ -105,16 +105,18 @@ class Silence:
     async def _read(self) -> None:
         try:
             async with bounded(self._pool, READ_LIMIT_S) as connection:
-                reading = await _read(connection, self._providers, self._present)
+                reading = await _read(connection, tuple(PROVIDERS), self._present)
         except _UNREADABLE as error:
             _log.warning(OrchestratorEvent.ADAPTERS_NOT_READ, error=repr(error))
             self._present.clear()
             self._distrusted_until = monotonic() + self._silent_s
-            self._silent = {}
+            self._silent, self._disabled = {}, dict.fromkeys(self._disabled, NOT_ENABLED)
             return
         finally:
             self._readings += 1
-        silent = self._silent_in(reading)
+        of_all = self._silent_in(reading)
+        silent = {provider: beat_at for provider, beat_at in of_all.items() if provider in self._providers}
+        self._disabled = {provider: of_all.get(provider, NOT_ENABLED) for provider in self._disabled}
         if self._silent.keys() - silent.keys():
             # Twice, since another transaction may be deciding on a job by what was known before.
             self._wakes = 2

@@ -27,6 +27,7 @@ from orchestrator.decisions.order_attempt import order_or_wait
 from orchestrator.decisions.remaining_candidates import (
     NOBODY,
     Silent,
+    is_silent,
     no_candidate_left,
     with_due_again,
     within_ceiling,
@@ -77,7 +78,7 @@ def _cancel_asked(job: Job, now: datetime, silent: Silent) -> Decision:
     if job.cancel_requested:
         return Decision(job)
     # After a crash the command may reach the adapter before the attempt does: it is repeated until the attempt ends.
-    again_s = CANCEL_GRACE_S if live.provider in silent else CANCEL_AGAIN_S
+    again_s = CANCEL_GRACE_S if is_silent(live.provider, silent) else CANCEL_AGAIN_S
     again_at = min(job.deadline_at, now + timedelta(seconds=again_s))
     asked = replace(job, cancel_requested=True, next_action_at=again_at)
     return Decision(asked, (cancel_command(job, live, "client", now),))
@@ -95,7 +96,7 @@ def _due(job: Job, now: datetime, silent: Silent) -> Decision:
     if not job.cancel_requested:
         # Waiting jobs are made due together, and this one was given its attempt at the same moment.
         return Decision(replace(job, next_action_at=job.deadline_at))
-    if live.provider in silent:
+    if is_silent(live.provider, silent):
         # The cancel was asked for at least CANCEL_GRACE_S ago. The adapter may have sent the attempt before it fell
         # silent. If it did not, it reads the cancel after the command to run it, and does not send it.
         return job_cancelled(job, "may_have_cost", now)

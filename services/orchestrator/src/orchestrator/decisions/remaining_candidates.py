@@ -23,12 +23,15 @@ SILENT_RETRY_S: Final = 60.0
 
 NOT_ENABLED: Final = "not enabled"
 Silent = Mapping[Provider, datetime | Literal["not enabled"] | None]
-"""The providers whose adapters are silent, with the time at which each was last heard of; None: never.
-
-A provider that is not enabled counts as silent, whatever its adapter does: jobs may have been planned before.
-"""
+"""The providers from which nothing is ordered: their adapters are silent, with the time at which each was last heard of
+(None: never), or are heard of and not enabled. Jobs may have been planned when they were."""
 NOBODY: Final[Silent] = MappingProxyType({})
 """No adapter is silent."""
+
+
+def is_silent(provider: Provider, silent: Silent) -> bool:
+    """Whether the adapter of the provider is not heard of, so that no word of its attempts is to be expected."""
+    return silent.get(provider, NOT_ENABLED) != NOT_ENABLED
 
 
 def over_ceiling(price_usd: float | None, ceiling_usd: float | None, spent_usd: float = 0.0) -> str | None:
