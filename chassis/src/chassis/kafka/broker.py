@@ -46,6 +46,7 @@ from contracts.topics import MAX_MESSAGE_BYTES, Topic
 ASK_AGAIN_S = 1.0
 CHECK_DENIED_S = 5.0
 FLUSH_LIMIT_S = 2.0
+"""How long a stop waits for Kafka to confirm what is under way, in seconds."""
 METADATA_AGE_MS = 10_000
 """How soon a group's leader learns of a topic that was created again or has more partitions, in milliseconds."""
 PRODUCER_BATCH_BYTES = 256 * 1024
