@@ -37,11 +37,14 @@ def test_up_runs_jobs_survives_the_death_of_a_service_and_stops_cleanly(shell: A
     assert "already running in this folder" in second.stdout
     assert env["SEGUE_API"] in second.stdout
 
-    examined = shell.run("doctor", "--sandbox")
-    assert examined.returncode == 0, examined.stdout
-    for service in SERVICES:
-        assert re.search(rf"^ok +{service} +ready", examined.stdout, re.MULTILINE), examined.stdout
-    assert env["FAL_KEY"].partition(":")[2] not in examined.stdout
+    def all_ready() -> bool:
+        examined = shell.run("doctor", "--sandbox")
+        assert examined.returncode == 0, examined.stdout
+        assert env["FAL_KEY"].partition(":")[2] not in examined.stdout
+        return all(re.search(rf"^ok +{service} +ready", examined.stdout, re.MULTILINE) for service in SERVICES)
+
+    # The orchestrator reads which adapters run every half second until it has heard of all of them.
+    until(all_ready, 30)
 
     made = shell.run("submit", "Warm ambient pad", "--duration", "5", "-o", "pad.wav")
     assert made.returncode == 0, made.stdout

@@ -25,6 +25,8 @@ from orchestrator.log_events import OrchestratorEvent
 from orchestrator.metrics import ADAPTER_SILENT
 
 READ_EVERY_S: Final = 3.0
+READ_SOON_S: Final = 0.5
+"""The same while an adapter is silent, so that jobs that wait for it go on soon after it is back."""
 READ_LIMIT_S: Final = 5.0
 _UNREADABLE: tuple[type[Exception], ...] = (*TRANSIENT, asyncpg.PostgresError)
 _PRESENT: Final = """
@@ -63,7 +65,7 @@ class Silence:
         self._present: set[Provider] = set()
         """The providers whose adapters have a view. Others have never been started, or are older than the view."""
         self._told: frozenset[Provider] = frozenset()
-        self._wakes = 0
+        self._wake_until: float | None = None
         self._distrusted_until = 0.0
         self._reading = asyncio.Lock()
         self._readings = 0
@@ -87,19 +89,21 @@ class Silence:
         while True:
             async with self._reading:
                 await self._read()
-            if self._wakes:
-                await self._wake_waiting(woken)
-            if not await self._runtime.pause(READ_EVERY_S):
+            if self._wake_until is not None:
+                await self._wake_waiting(woken, self._wake_until)
+            if not await self._runtime.pause(READ_SOON_S if self._silent else READ_EVERY_S):
                 return
 
-    async def _wake_waiting(self, woken: Callable[[], None]) -> None:
+    async def _wake_waiting(self, woken: Callable[[], None], until: float) -> None:
+        begun = monotonic()
         try:
             async with bounded(self._pool, READ_LIMIT_S) as connection:
                 await store.wake_waiting(connection)
         except TRANSIENT as error:
             _log.warning(OrchestratorEvent.ADAPTERS_NOT_READ, error=repr(error))
             return
-        self._wakes -= 1
+        if begun >= until:
+            self._wake_until = None
         woken()
 
     async def _read(self) -> None:
@@ -118,8 +122,8 @@ class Silence:
         silent = {provider: beat_at for provider, beat_at in of_all.items() if provider in self._providers}
         self._disabled = {provider: of_all.get(provider, NOT_ENABLED) for provider in self._disabled}
         if self._silent.keys() - silent.keys():
-            # Twice, since another transaction may be deciding on a job by what was known before.
-            self._wakes = 2
+            # More than once, since another transaction may be deciding on a job by what was known before.
+            self._wake_until = monotonic() + READ_EVERY_S
         self._silent = silent
         self._tell(reading)
 
