@@ -22,7 +22,7 @@ TAKEN_BY_TWIN: Final = NoAnswer(
 )
 _WITH_LIVE_TWINS: Final = """
 SELECT late.attempt_id FROM attempts AS late WHERE late.attempt_id = ANY($1) AND EXISTS (
-    SELECT FROM attempts AS live WHERE live.next_action_at IS NOT NULL
+    SELECT FROM attempts AS live WHERE live.next_action_at IS NOT NULL AND live.cancel_reason IS NULL
     AND live.state IN ('submitting', 'ambiguous') AND live.arguments_hash = late.arguments_hash
     AND split_part(live.endpoint, ':', 1) = split_part(late.endpoint, ':', 1)
 )
@@ -43,7 +43,7 @@ GROUP BY lost.attempt_id
 
 
 async def with_live_twins(pool: Pool, late: Sequence[AttemptId]) -> frozenset[AttemptId]:
-    """Those of the ended attempts that have a live twin: a submitting or ambiguous attempt."""
+    """Those of the late attempts that have a live twin: a submitting or ambiguous one that is not to be cancelled."""
     if not late:
         return frozenset()
     async with bounded(pool, LOOP_LIMIT_S) as connection:

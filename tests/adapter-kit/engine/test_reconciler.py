@@ -15,12 +15,22 @@ from tests.builders import changed, queued_attempt
 from tests.patience import patient
 
 import adapter_kit
-from adapter_kit.attempt.inputs import CalledBack, Checked, Input, Searched, SubmitAnswered
+from adapter_kit.attempt.inputs import CalledBack, Checked, Input, Resolved, Searched, SubmitAnswered
 from adapter_kit.attempt.model import Attempt
 from adapter_kit.engine import ledger
 from adapter_kit.engine.reconciler import Reconciler
 from adapter_kit.log_events import AttemptEvent
-from adapter_kit.port.outcomes import Accepted, Broken, Failure, FindOutcome, Found, NoAnswer, NotFound, ProviderRef
+from adapter_kit.port.outcomes import (
+    Accepted,
+    Broken,
+    Failure,
+    FindOutcome,
+    Found,
+    NoAnswer,
+    NotFound,
+    ProviderRef,
+    Running,
+)
 from adapter_kit.port.provider import LostSubmission
 from chassis.kafka.outbox import Outbox
 from chassis.observability.telemetry import make_telemetry
@@ -30,6 +40,7 @@ from contracts.failures import FailureKind
 from contracts.ids import AttemptId, job_id_for
 
 NOW = datetime.now(UTC)
+UNRESOLVED = Failure(FailureKind.AMBIGUOUS_SUBMISSION, "the response was lost")
 
 
 def attempt(name: str, **changes: Any) -> Attempt:
@@ -102,10 +113,11 @@ async def keep(pool: Pool, *attempts: Attempt) -> None:
     runtime = Runtime("fal-adapter", make_telemetry("fal-adapter", None))
     async with Outbox(pool, cast("Any", None), cast("Any", runtime)).transaction() as transaction:
         await ledger.create(transaction, [(one, None) for one in attempts])
+        # A row gets these with its first change.
+        changes = "UPDATE attempts SET provider_ref = $2, cancel_reason = $3 WHERE attempt_id = $1"
         for one in attempts:
-            if one.ref is not None:
-                set_ref = "UPDATE attempts SET provider_ref = $2 WHERE attempt_id = $1"
-                await transaction.connection.execute(set_ref, one.attempt_id, one.ref.request_id)
+            ref = one.ref.request_id if one.ref else None
+            await transaction.connection.execute(changes, one.attempt_id, ref, one.state.cancel_reason)
 
 
 async def test_searches_begun_during_a_walk_share_the_next_one(reconciler: Reconciler, listing: Listing) -> None:
@@ -162,12 +174,22 @@ async def test_runs_of_other_attempts_are_passed_as_taken(reconciler: Reconciler
         ({"endpoint": "another/model"}, True),
         ({"endpoint": f"test/model:{'a' * 64}"}, False),
         ({"state": "failed", "next_action_at": None}, True),
+        ({"cancel_reason": "deadline"}, True),
+        ({"state": "submitting", "cancel_reason": "client"}, True),
     ],
 )
+@pytest.mark.parametrize(
+    "unwanted", [{"state": "failed", "follow_up": "search"}, {"cancel_reason": "client"}], ids=["ended", "cancelled"]
+)
 async def test_a_late_search_takes_no_run_from_an_attempt_that_is_still_waited_for(
-    reconciler: Reconciler, listing: Listing, pool: Pool, twin: dict[str, Any], searched: bool
+    reconciler: Reconciler,
+    listing: Listing,
+    pool: Pool,
+    twin: dict[str, Any],
+    searched: bool,
+    unwanted: dict[str, Any],
 ) -> None:
-    late = attempt("late", state="failed", follow_up="search")
+    late = attempt("late", **unwanted)
     await keep(pool, late, attempt("twin", **({"arguments": late.arguments} | twin)))
     listing.may_end.set()
     result = await reconciler.search(late, NOW)
@@ -307,6 +329,22 @@ async def test_nor_is_it_proof_after_the_end_of_the_job_or_of_the_twin(pool: Poo
     due = 47.5 if shown.conclusive else 240
     assert known(await kept.search_until(first, due - 1)) == ("failed", None)
     assert known(await kept.search_until(first, due)) == ("failed", FailureKind.NEVER_ACCEPTED)
+
+
+@pytest.mark.parametrize("ended", [False, True], ids=["ambiguous", "ended"])
+async def test_nor_is_it_proof_if_an_operator_named_the_run_for_the_twin(
+    pool: Pool, kept: Ledger, shown: Shown, ended: bool
+) -> None:
+    over = {"state": "failed", "follow_up": "search", "failure": UNRESOLVED} if ended else {}
+    first, second = lost_at("first", -100), lost_at("second", 0, **over)
+    await keep(pool, first, second)
+    named = ProviderRef("of the first", {})
+    await kept.apply(second, Resolved(named, after(3_000)))
+    second = await kept.apply(second, Checked(Running(), named, after(5)))
+    assert second.ref == named
+    assert known(await kept.search_until(first, 239))[0] == "ambiguous"
+    shown.runs = ["of the second"]
+    assert known(await kept.search(first, after(241))) == ("running", "of the second")
 
 
 @pytest.mark.parametrize(

@@ -149,7 +149,9 @@ def claim_checked(attempt: Attempt, state: Ambiguous, claim: ProviderRef, outcom
         case NoAnswer(finished=False):
             return reschedule(attempt, now, most_s=15.0)
         case _:
-            entered = accepted(attempt, claim, now)
+            # An operator cannot tell the runs of twins apart either.
+            own_listed_by = proven_absent_at(attempt, state.lost, conclusive=False)
+            entered = accepted(attempt, claim, now, own_listed_by=own_listed_by)
             return replace(entered, attempt=replace(entered.attempt, next_action_at=now))
 
 

@@ -188,7 +188,9 @@ def _claim_checked(
         case NoAnswer(finished=False):
             return reschedule(attempt, now)
         case _:
-            run = Run(claim, accepted_at=now, cancel_answered=True)
+            lost = closed.lost
+            own_listed_by = proven_absent_at(attempt, lost, conclusive=False) if lost is not None else None
+            run = Run(claim, accepted_at=now, cancel_answered=True, own_listed_by=own_listed_by)
             known = replace(closed, run=run, follow_up=Watching(until))
             return _checked(replace(attempt, state=known), known, until, outcome, now)
 

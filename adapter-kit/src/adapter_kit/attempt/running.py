@@ -91,7 +91,7 @@ def _share(name: str) -> float:
 def accepted(attempt: Attempt, ref: ProviderRef, now: datetime, *, own_listed_by: datetime | None = None) -> Step:
     """Enter `running`, or `cancelling` if a cancel was requested before the provider accepted the run.
 
-    `own_listed_by` is given if a search found the run.
+    `own_listed_by` is given if a search found the run, or an operator named it.
     """
     run = Run(ref, accepted_at=now, own_listed_by=own_listed_by)
     if (reason := attempt.state.cancel_reason) is not None:

@@ -34,7 +34,7 @@ class Run:
     cancel_answered: bool = False
     """No cancel request is to be sent: the provider has answered one, or the run is over or must not be stopped."""
     own_listed_by: datetime | None = None
-    """Set if a search found the run, which may then be that of another attempt with the same input.
+    """Set if a search found the run, or an operator named it: it may be that of another attempt with the same input.
 
     By this time the run that the attempt's own submit created, if any, is in the listing.
     """

@@ -144,5 +144,5 @@ def _lost(attempt: Attempt) -> LostSubmission | None:
         endpoint=attempt.endpoint,
         arguments=attempt.arguments,
         submitted_at=attempt.submit_started_at,
-        late=attempt.final,
+        late=attempt.final or attempt.state.cancel_reason is not None,
     )

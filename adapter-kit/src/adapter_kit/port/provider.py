@@ -49,7 +49,7 @@ class LostSubmission:
     submitted_at: datetime
     """When the POST was about to be sent."""
     late: bool = False
-    """The attempt has ended, and its job no longer waits for it."""
+    """Nobody waits for its run: the attempt has ended, or is to be cancelled."""
 
 
 @dataclass(frozen=True, slots=True)
