@@ -142,6 +142,33 @@ def test_a_cancel_that_is_delivered_again_does_not_stop_the_request_that_came_af
     assert names(decide(revived, CancelAsked(again), NOW).messages) == ["CancelAttempt"]
 
 
+def test_a_request_that_was_made_while_the_accepted_job_lived_does_not_revive_it() -> None:
+    """Such a repeat was ignored while the job lived; Kafka delivers it again if its offset was not committed."""
+    silent: Silent = {"fal": None, "replicate": None}
+    waiting = decide(None, requested(), NOW, silent).job
+    dead = decide(waiting, Due(), DEADLINE, silent).job
+    assert dead is not None
+    assert (dead.kind, dead.attempts) == (FailureKind.EXPIRED, ())
+    later = DEADLINE + timedelta(minutes=30)
+    for made_at, revives in ((DEADLINE - timedelta(seconds=1), False), (DEADLINE, True)):
+        request = job_requested(JOB, made_at, deadline_at=later, fingerprint="0" * 64)
+        repeat = replace(requested(arrived_at=made_at), request=request)
+        decision = decide(dead, repeat, OVER, silent)
+        assert bool(decision.messages) is revives
+        assert decide(replace(dead, planned=False), repeat, OVER, silent).messages, "stored by an earlier release"
+
+
+def test_no_job_ends_for_want_of_a_report_before_the_reports_were_read() -> None:
+    running = after(requested()).job
+    decision = decide(running, Due(reports_read=False), OVER)
+    assert decision.messages == ()
+    assert decision.job is not None
+    assert decision.job.next_action_at == OVER + timedelta(seconds=DEADLINE_GRACE_S)
+    reported = decide(decision.job, attempted(AttemptSucceeded, artifacts=(ARTIFACT,)), OVER)
+    assert names(reported.messages) == ["JobSucceeded"]
+    assert names(decide(decision.job, Due(), OVER).messages) == ["JobFailed"]
+
+
 def test_another_body_under_the_same_key_does_not_revive_a_late_request() -> None:
     late = requested(arrived_at=NOW + timedelta(seconds=16))
     assert after(late, requested(fingerprint="1" * 64)).messages == ()

@@ -110,8 +110,8 @@ class JobHandler:
         match delivered.message:
             case JobRequested() as request:
                 return self._requested(request, arrived_at(delivered.record) or now, latencies)
-            case CancelRequested():
-                return CancelAsked(arrived_at(delivered.record) or now)
+            case CancelRequested(occurred_at=asked_at):
+                return CancelAsked(asked_at)
             case ResolutionRequested() as resolution:
                 return ResolveAsked(resolution)
             case CollectionRequested() as collection:

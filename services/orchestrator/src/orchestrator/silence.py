@@ -102,7 +102,8 @@ class Silence:
         except TRANSIENT as error:
             _log.warning(OrchestratorEvent.ADAPTERS_NOT_READ, error=repr(error))
             return
-        if begun >= until:
+        # Another adapter may have been heard of meanwhile.
+        if begun >= until and self._wake_until == until:
             self._wake_until = None
         woken()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
+from time import monotonic
 from typing import Final
 
 from chassis.kafka.outbox import Outbox
@@ -22,6 +23,8 @@ from orchestrator.store import Stored
 BATCH: Final = 500
 POSTPONE_S: Final = 60.0
 """Seconds until a job about which no decision can be made is tried again."""
+READING_S: Final = 15.0
+"""Seconds after its start in which a process reads what was in Kafka, and ends no job for want of a report."""
 _log = get_logger("orchestrator.timers")
 
 
@@ -34,6 +37,7 @@ class Timers:
         self._silent = silent
         self._telemetry = runtime.telemetry
         self._due = DueRows(runtime, "the job timers")
+        self._reading_until = monotonic() + READING_S
 
     def wake(self) -> None:
         """Start the next pass now."""
@@ -54,11 +58,12 @@ class Timers:
             due, unreadable = await store.due(transaction, BATCH)
             changed: dict[JobId, Stored] = {}
             undecided = list(unreadable)
+            input_ = Due(reports_read=monotonic() >= self._reading_until)
             for job_id, error in unreadable.items():
                 _log.error(OrchestratorEvent.JOB_POSTPONED, job_id=job_id, exc_info=error)
             for job_id, known in due.items():
                 try:
-                    updated = apply(transaction, known, Due(), known.traceparent, silent, self._telemetry)
+                    updated = apply(transaction, known, input_, known.traceparent, silent, self._telemetry)
                 except Exception:  # noqa: BLE001 - a job about which no decision can be made must not block the others
                     _log.exception(OrchestratorEvent.JOB_POSTPONED, job_id=job_id)
                     undecided.append(job_id)

@@ -57,15 +57,15 @@ def decide(job: Job | None, input_: Input, now: datetime, silent: Silent = NOBOD
     if job.final:
         return Decision(after_job_ended(job, input_.event) if isinstance(input_, Attempted) else job)
     match input_:
-        case CancelAsked(arrived_at):
+        case CancelAsked(asked_at):
             # It was for the request that expired; Kafka delivers it again if its offset was not committed.
-            if job.revived_at is not None and arrived_at < job.revived_at:
+            if job.revived_at is not None and asked_at < job.revived_at:
                 return Decision(job)
             return _cancel_asked(job, now, silent)
         case Attempted(event):
             return attempted(job, event, now, silent)
-        case Due():
-            return _due(job, now, silent)
+        case Due(reports_read):
+            return _due(job, now, silent, reports_read=reports_read)
         case _:
             assert_never(input_)
 
@@ -84,11 +84,13 @@ def _cancel_asked(job: Job, now: datetime, silent: Silent) -> Decision:
     return Decision(asked, (cancel_command(job, live, "client", now),))
 
 
-def _due(job: Job, now: datetime, silent: Silent) -> Decision:
+def _due(job: Job, now: datetime, silent: Silent, *, reports_read: bool) -> Decision:
     live = job.live_attempt
     if live is None:
         return _due_without_attempt(job, now, silent)
     over_at = job.deadline_at + timedelta(seconds=DEADLINE_GRACE_S)
+    if now >= over_at and not reports_read:
+        return Decision(replace(job, next_action_at=now + timedelta(seconds=DEADLINE_GRACE_S)))
     if now >= over_at:
         return _end_unreported(job, live, now)
     if now >= job.deadline_at:
@@ -114,7 +116,7 @@ def _end_unreported(job: Job, live: AttemptOutcome, now: datetime) -> Decision:
         known = f"{live.provider} had accepted attempt {live.n}, which may still run, and is stopped if it does"
     else:
         known = f"whether attempt {live.n} was sent to {live.provider} is not known; after the deadline it is not sent"
-    why = f"the deadline passed, and the adapter has not reported how its attempt ended: {known}"
+    why = f"the deadline passed, and no report of how its attempt ended has been read: {known}"
     return job_failed(job, FailureKind.EXPIRED, why, now)
 
 

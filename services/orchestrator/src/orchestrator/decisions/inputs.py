@@ -31,8 +31,8 @@ class Requested:
 class CancelAsked:
     """The client requested a cancel."""
 
-    arrived_at: datetime
-    """When the request reached Kafka's log."""
+    asked_at: datetime
+    """When the gateway took the request, by the database's clock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +45,9 @@ class Attempted:
 @dataclass(frozen=True, slots=True)
 class Due:
     """The job's `next_action_at` has been reached."""
+
+    reports_read: bool = True
+    """Whether this process has had the time to read the reports that were in Kafka when it started."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,8 +72,10 @@ class Job:
     accepted: int = 0
     """The number of the last attempt that its provider is known to have accepted, from 1; 0 if there is none."""
     cancel_requested: bool = False
+    planned: bool = False
+    """Whether an event has reported its plan: a request was accepted. False if an earlier release stored the job."""
     revived_at: datetime | None = None
-    """When the request that revived an expired job reached Kafka's log; None if the first request is the job."""
+    """When the gateway took the request that revived an expired job; None if the first request is the job."""
     kind: FailureKind | None = None
     """The kind of failure, if the job has failed."""
 

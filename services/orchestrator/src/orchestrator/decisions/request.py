@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 
 from contracts.failures import FailureKind
 from contracts.messages.jobs import JobAccepted, PlannedRoute
+from contracts.messages.requests import JobRequested
 from orchestrator.decisions.decision import Decision, combined, job_failed, with_event
 from orchestrator.decisions.inputs import Requested
 from orchestrator.decisions.job import Job
@@ -18,9 +20,7 @@ def requested(job: Job | None, asked: Requested, now: datetime, silent: Silent) 
     request = asked.request
     in_time = asked.arrived_at <= request.accept_by
     may_run = in_time and now < request.deadline_at
-    # The client of a late request was asked to repeat it: the repeat becomes the job, since the late one never ran.
-    never_ran = job is not None and job.kind is FailureKind.EXPIRED and not job.attempts
-    if job is not None and not (never_ran and may_run and job.fingerprint == request.fingerprint):
+    if job is not None and not (may_run and job.fingerprint == request.fingerprint and _may_be_revived(job, request)):
         return Decision(job)
     new = Job(
         job_id=request.job_id,
@@ -37,7 +37,7 @@ def requested(job: Job | None, asked: Requested, now: datetime, silent: Silent) 
         max_cost_usd=asked.max_cost_usd,
         version=job.version if job else 0,
         next_action_at=request.deadline_at,
-        revived_at=asked.arrived_at if job else None,
+        revived_at=request.occurred_at if job else None,
     )
     if not may_run:
         late = "acceptance deadline" if not in_time else "deadline"
@@ -52,10 +52,18 @@ def requested(job: Job | None, asked: Requested, now: datetime, silent: Silent) 
         for candidate in new.candidates
     )
     plan = {"plan": planned, "skipped": (*new.skipped, *skipped_silent(new, silent, now)), "because": asked.because}
-    accepted = with_event(new, JobAccepted, now, **plan, deadline_at=new.deadline_at)
+    accepted = with_event(replace(new, planned=True), JobAccepted, now, **plan, deadline_at=new.deadline_at)
     if accepted.job is None or not new.candidates:
         return combined(accepted, job_failed(accepted.job or new, FailureKind.NO_ROUTE, _no_route(asked), now))
     return combined(accepted, order_or_wait(accepted.job, now, silent))
+
+
+def _may_be_revived(job: Job, request: JobRequested) -> bool:
+    """Whether the request becomes the job anew. One that was made while an accepted job lived asked for that job."""
+    if job.kind is not FailureKind.EXPIRED or job.attempts:
+        return False
+    # The client of a late request was asked to repeat it: the repeat becomes the job, since the late one never ran.
+    return not job.planned or request.occurred_at >= job.deadline_at
 
 
 def _no_route(asked: Requested) -> str:
