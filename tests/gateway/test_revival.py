@@ -20,10 +20,12 @@ from contracts.messages.jobs import JobFailed
 from contracts.messages.requests import CancelRequested, JobRequested
 from gateway.context import TENANT
 from gateway.intake.track_request import TrackRequest
+from gateway.queries import lookup, projection
 from gateway.queries.model import Job
 from gateway.queries.model_from_rows import job_of
 from gateway.queries.projection import Known, fold, revived_until, state_at
 from gateway.queries.tail import JobTail
+from read_model.merge import State
 from read_model.tables import JOBS
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -112,6 +114,27 @@ async def test_a_job_that_was_sent_or_failed_otherwise_is_not_revived(story: Any
     known = read(tail, repeat := request(story, 2 * SECOND))
     assert revived_until(known.state) is None
     assert job_at(known, repeat.occurred_at).final
+
+
+async def test_a_list_builds_the_jobs_of_its_page_although_many_have_just_failed(
+    world: Any, story_of: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.empty_tail()
+    stories = [story_of(job_id_for(TENANT, f"failed together {n}")) for n in range(50)]
+    for story in stories:
+        read(world.parts.tail, request(story, timedelta()))
+        read(world.parts.tail, story.failed())
+    built: list[object] = []
+
+    def counted(state: State) -> Job | None:
+        built.append(state)
+        return job_of(state)
+
+    for module in (lookup, projection):
+        monkeypatch.setattr(module, "job_of", counted)
+    listed = (await world.client.get("/api/jobs?limit=2")).json()["jobs"]
+    assert [each["id"] for each in listed] == [story.job_id for story in stories[:-3:-1]]
+    assert len(built) == 3, "the two jobs of the page, and one more that shows that there are more"
 
 
 @pytest.mark.parametrize("accepted", [False, True])

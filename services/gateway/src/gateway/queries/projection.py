@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from chassis.observability.telemetry import trace_id_of
 from contracts.envelope import Envelope
+from contracts.failures import FailureKind
 from contracts.generation import Provider
 from contracts.ids import AttemptId, number_of
 from contracts.messages.base import Message
@@ -80,6 +81,9 @@ def revived_until(state: State) -> datetime | None:
     request, row = row_of(state, REQUESTS), job_row(state)
     deadline_at: datetime | None = None if request is None else request["deadline_at"]
     if request is None or deadline_at is None or row is None or row["status"] != "failed":
+        return None
+    # A list asks this of every job that has just failed; to build them all would take ten times as long.
+    if (row["error"] or {}).get("kind") != FailureKind.EXPIRED:
         return None
     job = job_of(state)
     if job is None or not job.never_run or job.finished_at is None or job.finished_at >= deadline_at:
