@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from tests.builders import job_requested
 from tests.gateway.conftest import SEED
+from tests.patience import patient
 
 from contracts.envelope import Envelope
 from contracts.failures import FailureKind
@@ -70,6 +71,28 @@ async def test_a_repeat_revives_a_job_that_waited_until_its_deadline(story: Any)
     shown = (job.status, job.error_kind, job.finished_at, job.cost_usd, job.deadline_at, job.version)
     assert shown == ("queued", None, None, None, repeat.deadline_at, 2)
     assert not job.never_run, "it need not be published once more"
+
+
+@pytest.mark.parametrize("repeat_first", [False, True])
+async def test_a_repeat_from_before_the_deadline_of_an_accepted_job_does_not_revive_it(
+    story: Any, repeat_first: bool
+) -> None:
+    tail = JobTail()
+    first = request(story, timedelta())
+    read(tail, first)
+    read(tail, story.accepted())
+    # Another gateway, which had not read the first request yet, published it. The orchestrator ignores it.
+    repeat = request(story, 30 * SECOND)
+    assert first.deadline_at < repeat.deadline_at
+    messages: list[Message] = [expired(story, first.deadline_at, version=2), repeat]
+    for message in messages[:: -1 if repeat_first else 1]:
+        known = read(tail, message)
+    assert revived_until(known.state) is None
+    job = job_at(known, first.deadline_at)
+    assert (job.status, job.error_kind, job.deadline_at) == ("failed", "expired", first.deadline_at)
+    assert (await asyncio.wait_for(tail.final(story.job_id), patient(5))).never_run
+    again = request(story, first.deadline_at - story.begin)
+    assert job_at(read(tail, again), again.occurred_at).status == "queued"
 
 
 @pytest.mark.parametrize("repeat_first", [False, True])
