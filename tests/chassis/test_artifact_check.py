@@ -6,10 +6,11 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from tests.buckets import Granted, bucket_granting
 from tests.patience import eventually, patient
 
 from chassis import artifact_check
-from chassis.artifact_check import CHECK_KEY, store_checked
+from chassis.artifact_check import CHECK_KEY, Right, store_checked
 from chassis.artifacts import ArtifactStore
 from chassis.observability.telemetry import make_telemetry
 from chassis.runtime.runtime import Runtime
@@ -39,19 +40,35 @@ async def seen_as(store: ArtifactStore, status: str) -> None:
     await eventually(seen)
 
 
-@pytest.mark.parametrize("writing", [True, False])
-async def test_a_store_is_used_at_the_start(
-    store: ArtifactStore, folder: Path, runtime: Runtime, writing: bool
-) -> None:
-    async with store_checked(store, runtime, writing=writing):
+@pytest.mark.parametrize("right", ["write", "read", "list"])
+async def test_a_store_is_used_at_the_start(store: ArtifactStore, folder: Path, runtime: Runtime, right: Right) -> None:
+    async with store_checked(store, runtime, right=right):
         await seen_as(store, "ok")
-    assert (folder / CHECK_KEY).exists() is writing
+    assert (folder / CHECK_KEY).exists() is (right == "write")
+
+
+@pytest.mark.parametrize(
+    ("right", "granted", "status"),
+    [
+        ("read", ["read", "list"], "ok"),
+        ("read", ["list"], "fail"),
+        ("list", ["list"], "ok"),
+        ("list", ["read"], "fail"),
+    ],
+)
+async def test_a_check_asks_a_bucket_for_its_right_alone(
+    runtime: Runtime, right: Right, granted: list[Granted], status: str
+) -> None:
+    with bucket_granting(*granted) as url:
+        bucket = ArtifactStore.open(url)
+        async with store_checked(bucket, runtime, right=right):
+            await seen_as(bucket, status)
 
 
 async def test_a_store_that_failed_is_used_until_it_works(store: ArtifactStore, folder: Path, runtime: Runtime) -> None:
     (folder / CHECK_KEY).mkdir(parents=True)
     (folder / CHECK_KEY / "not empty").touch()
-    async with store_checked(store, runtime, writing=True, every_s=OFTEN_S):
+    async with store_checked(store, runtime, right="write", every_s=OFTEN_S):
         await seen_as(store, "fail")
         (folder / CHECK_KEY / "not empty").unlink()
         (folder / CHECK_KEY).rmdir()
@@ -77,11 +94,11 @@ async def test_a_store_that_works_is_left_alone(
     monkeypatch.setattr(runtime, "pause", pause)
     monkeypatch.setattr(store, "head", head)
     async with asyncio.timeout(patient(10)):
-        await artifact_check._check(store, runtime, OFTEN_S, writing=False)
+        await artifact_check._check(store, runtime, OFTEN_S, "read")
     assert (looks, used) == (10, [])
 
 
 async def test_a_stop_ends_the_check(store: ArtifactStore, runtime: Runtime) -> None:
     runtime.stopping.set()
-    async with asyncio.timeout(patient(10)), store_checked(store, runtime, writing=False):
+    async with asyncio.timeout(patient(10)), store_checked(store, runtime, right="list"):
         pass

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from tests.builders import job_requested
 from tests.gateway.conftest import SEED
+from tests.patience import patient
 
 from contracts.envelope import Envelope
 from contracts.failures import FailureKind
@@ -20,10 +21,12 @@ from contracts.messages.jobs import JobFailed
 from contracts.messages.requests import CancelRequested, JobRequested
 from gateway.context import TENANT
 from gateway.intake.track_request import TrackRequest
+from gateway.queries import lookup, projection
 from gateway.queries.model import Job
 from gateway.queries.model_from_rows import job_of
 from gateway.queries.projection import Known, fold, revived_until, state_at
 from gateway.queries.tail import JobTail
+from read_model.merge import State
 from read_model.tables import JOBS
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -71,6 +74,28 @@ async def test_a_repeat_revives_a_job_that_waited_until_its_deadline(story: Any)
 
 
 @pytest.mark.parametrize("repeat_first", [False, True])
+async def test_a_repeat_from_before_the_deadline_of_an_accepted_job_does_not_revive_it(
+    story: Any, repeat_first: bool
+) -> None:
+    tail = JobTail()
+    first = request(story, timedelta())
+    read(tail, first)
+    read(tail, story.accepted())
+    # Another gateway, which had not read the first request yet, published it. The orchestrator ignores it.
+    repeat = request(story, 30 * SECOND)
+    assert first.deadline_at < repeat.deadline_at
+    messages: list[Message] = [expired(story, first.deadline_at, version=2), repeat]
+    for message in messages[:: -1 if repeat_first else 1]:
+        known = read(tail, message)
+    assert revived_until(known.state) is None
+    job = job_at(known, first.deadline_at)
+    assert (job.status, job.error_kind, job.deadline_at) == ("failed", "expired", first.deadline_at)
+    assert (await asyncio.wait_for(tail.final(story.job_id), patient(5))).never_run
+    again = request(story, first.deadline_at - story.begin)
+    assert job_at(read(tail, again), again.occurred_at).status == "queued"
+
+
+@pytest.mark.parametrize("repeat_first", [False, True])
 async def test_a_repeat_may_be_read_before_the_end_of_the_late_request(story: Any, repeat_first: bool) -> None:
     tail = JobTail()
     late, repeat = request(story, timedelta()), request(story, SECOND)
@@ -112,6 +137,27 @@ async def test_a_job_that_was_sent_or_failed_otherwise_is_not_revived(story: Any
     known = read(tail, repeat := request(story, 2 * SECOND))
     assert revived_until(known.state) is None
     assert job_at(known, repeat.occurred_at).final
+
+
+async def test_a_list_builds_the_jobs_of_its_page_although_many_have_just_failed(
+    world: Any, story_of: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.empty_tail()
+    stories = [story_of(job_id_for(TENANT, f"failed together {n}")) for n in range(50)]
+    for story in stories:
+        read(world.parts.tail, request(story, timedelta()))
+        read(world.parts.tail, story.failed())
+    built: list[object] = []
+
+    def counted(state: State) -> Job | None:
+        built.append(state)
+        return job_of(state)
+
+    for module in (lookup, projection):
+        monkeypatch.setattr(module, "job_of", counted)
+    listed = (await world.client.get("/api/jobs?limit=2")).json()["jobs"]
+    assert [each["id"] for each in listed] == [story.job_id for story in stories[:-3:-1]]
+    assert len(built) == 3, "the two jobs of the page, and one more that shows that there are more"
 
 
 @pytest.mark.parametrize("accepted", [False, True])

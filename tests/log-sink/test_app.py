@@ -11,6 +11,7 @@ import pytest
 import pytest_asyncio
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from prometheus_client import REGISTRY
+from tests.buckets import bucket_granting
 from tests.patience import eventually, patient
 
 import log_sink
@@ -37,9 +38,9 @@ async def bootstrap() -> AsyncIterator[str]:
 
 
 @asynccontextmanager
-async def sink(bootstrap: str, database_url: str) -> AsyncIterator[Runtime]:
+async def sink(bootstrap: str, database_url: str, **more: Any) -> AsyncIterator[Runtime]:
     settings = SinkSettings(
-        _env_file=None, kafka_bootstrap_servers=bootstrap, database_url=database_url, otlp_endpoint=None
+        _env_file=None, kafka_bootstrap_servers=bootstrap, database_url=database_url, otlp_endpoint=None, **more
     )
     runtime = Runtime("log-sink", make_telemetry("log-sink", None))
     async with app(settings, runtime):
@@ -115,3 +116,14 @@ async def test_the_startup_log_has_the_configuration_without_the_password(
     assert latest_migration(log_sink) in logged
     assert bootstrap in logged
     assert "hunter2" not in logged
+
+
+async def test_of_a_bucket_it_needs_no_more_than_to_list_and_to_delete(bootstrap: str, database_url: str) -> None:
+    with bucket_granting("list") as url:
+        async with sink(bootstrap, database_url, artifact_store_url=url, artifact_retention_days=30) as runtime:
+
+            async def used() -> bool:
+                return runtime.dependencies()["artifact_store"].status != "unknown"
+
+            await eventually(used)
+            assert runtime.dependencies()["artifact_store"].status == "ok"

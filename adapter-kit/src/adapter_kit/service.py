@@ -128,7 +128,7 @@ async def adapter(
             probe.running(),
             run_listing.running(),
             output_hosts_checked(policy, output_hosts),
-            store_checked(store, runtime, writing=True),
+            store_checked(store, runtime, right="write"),
             PolledGauges(pool, runtime, OUTBOX_GAUGES, due_gauge("attempts"), adapter_gauges(name)).running(),
             RetentionWorker(pool, runtime, schema, retention_tasks(settings.keep_rows)).running(),
             Heartbeat(name, pool, runtime, settings.adapter_silent_s).running(),  # Last: all of the above runs.

@@ -186,6 +186,12 @@ class ArtifactStore:
         if self._folder is not None:
             yield await asyncio.to_thread(_unfinished, self._folder, prefix)
 
+    async def list_first(self, prefix: str) -> bool:
+        """Whether any key starts with the folder `prefix`. Raises TimeoutError if the store is too slow."""
+        with self._observed():
+            async with asyncio.timeout(self._read_limit_s):
+                return await anext(aiter(obstore.list(self._store, prefix, chunk_size=1)), None) is not None
+
     async def head(self, key: str) -> int:
         """The size in bytes. Raises FileNotFoundError, or TimeoutError if the store is too slow."""
         with self._observed():

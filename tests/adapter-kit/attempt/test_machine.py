@@ -78,6 +78,7 @@ QUEUED = queued_attempt(job_id_for("default", "attempt"), NOW)
 SUBMITTING = at(QUEUED, state="submitting", submissions=1, submit_started_at=NOW)
 AMBIGUOUS = at(SUBMITTING, state="ambiguous", resolve_by=NOW + timedelta(seconds=240), listing_answered_at=LATER)
 RUNNING = at(SUBMITTING, state="running", ref=REF, accepted_at=NOW)
+NOT_DUE = at(RUNNING, next_action_at=NOW + timedelta(seconds=5))
 STARTED = at(RUNNING, started_at=NOW, stage="running")
 COLLECTING = at(STARTED, state="collecting", outputs=(Output("https://files.example/a.wav"),))
 CANCELLING = at(RUNNING, state="cancelling", cancel_reason="client", cancel_sent_at=NOW)
@@ -155,7 +156,8 @@ ROWS: list[tuple[str, Attempt, Input, str, list[str], str | None, datetime]] = [
     ("deaf to the end", AMBIGUOUS, Due(), "failed", ["failed"], None, QUEUED.deadline_at),
     ("look", RUNNING, Due(), "running", [], "Check", NOW),
     ("called back", RUNNING, BY_REF, "running", [], None, NOW),
-    ("called back at its start", RUNNING, AT_WORK, "running", ["progressed"], None, NOW),
+    ("called back at its start", NOT_DUE, AT_WORK, "running", ["progressed"], None, NOW),
+    ("called back at its start, when it is due", RUNNING, AT_WORK, "running", [], None, NOW),
     ("called back at its start, which was known", STARTED, AT_WORK, "running", [], None, NOW),
     ("called back at its start, after its end", PENDING, AT_WORK, "collecting", [], None, NOW),
     ("called back at the start of another", RUNNING, AT_WORK_OF_ANOTHER, "running", [], None, NOW),
@@ -654,6 +656,19 @@ def test_a_run_that_is_known_to_have_started_by_a_callback_is_not_cancelled_at_i
 def test_a_late_callback_at_the_start_does_not_change_when_the_run_is_checked() -> None:
     for known in (STARTED, PENDING):
         assert replace(step(known, AT_WORK, LATER).attempt, called_back=False) == replace(known, called_back=False)
+
+
+def test_a_callback_at_the_start_that_is_read_after_that_at_the_end_leaves_the_attempt_due() -> None:
+    over = step(at(NOT_DUE, expects_callback=True), BY_REF, NOW).attempt
+    for late_s in (0, 3):
+        now = NOW + timedelta(seconds=late_s)
+        told = step(over, AT_WORK, now)
+        assert (told.attempt.next_action_at, told.events) == (NOW, ())
+        assert run_of(told.attempt).started_at == now
+        assert isinstance(step(told.attempt, Due(), now).action, Check)
+        checked_now = step(told.attempt, checked(Running()), now)
+        assert [event.TYPE.split(".")[2] for event in checked_now.events] == ["progressed"]
+        assert run_of(checked_now.attempt).started_at == now
 
 
 def test_a_callback_about_another_run_changes_nothing() -> None:

@@ -89,16 +89,17 @@ class _Silent(Exception):
 async def download(
     client: httpx.AsyncClient, url: str, path: Path, max_bytes: int, connected: Callable[[], None]
 ) -> Fetched:
-    """Write the content of `url` to `path`, decoded; returns its hash and media type.
+    """Write the content of `url` to `path`, an existing file, decoded; returns its hash and media type.
 
-    `connected` is called on every connection to the host of the output. Raises Lost, Unreachable, Unconnected,
-    TooLarge, Unusable if `url` is not a URL or its data is malformed, EgressRefused, and OSError for `path`.
+    If it is cancelled, a thread may go on with `path`; once that is deleted, it stays so. `connected` is called on
+    every connection to the host of the output. Raises Lost, Unreachable, Unconnected, TooLarge, Unusable if `url` is
+    not a URL or its data is malformed, EgressRefused, and OSError for `path`.
     """
     if (head := data_url(url)) is not None:
         connected()
         sha256 = await asyncio.to_thread(_write_data_url, url, path, max_bytes)
         return Fetched(sha256, head.content_type)
-    with await asyncio.to_thread(path.open, "wb") as file:
+    with await asyncio.to_thread(path.open, "r+b") as file:
         part = _Part(file, max_bytes)
         await _fetch_whole(client, url, part, connected)
     return Fetched(await asyncio.to_thread(_unwrapped, path, part.codings, max_bytes), part.content_type)
@@ -264,7 +265,9 @@ def _write_data_url(url: str, path: Path, max_bytes: int) -> str:
         raise Unusable(str(error)) from error
     if len(content) > max_bytes:
         raise TooLarge(max_bytes)
-    path.write_bytes(content)
+    with path.open("r+b") as file:
+        file.write(content)
+        file.truncate()
     return _unwrapped(path, [], max_bytes)
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final
+from shutil import copyfileobj
+from tempfile import TemporaryFile
+from typing import IO, Final
 
 from adapter_kit.http.decoding import MAX_CODINGS, PIECE_BYTES, Damaged, coding_of, decoder_for
 from adapter_kit.media.inspect import HEAD_BYTES, Unusable, is_media
@@ -33,22 +35,27 @@ def unwrap(path: Path, named: list[str], max_bytes: int) -> None:
         if coding is None:
             return
         named = [each for each in named if each != coding]
-        plain = path.with_name(path.name + ".plain")
-        try:
-            _decode(path, plain, coding, max_bytes)
-            # A collection that was given up meanwhile has deleted its file.
-            if path.exists():
-                plain.replace(path)
-        except Damaged as error:
-            if coding in _SURE:
-                raise Unusable(f"{coding} that cannot be unpacked: {error}") from error
-        finally:
-            plain.unlink(missing_ok=True)
+        with TemporaryFile(dir=path.parent) as plain:
+            try:
+                _decode(path, plain, coding, max_bytes)
+            except Damaged as error:
+                if coding in _SURE:
+                    raise Unusable(f"{coding} that cannot be unpacked: {error}") from error
+                continue
+            _replace(path, plain)
 
 
-def _decode(path: Path, plain: Path, coding: str, max_bytes: int) -> None:
+def _replace(path: Path, plain: IO[bytes]) -> None:
+    """Copy into the file, instead of renaming: a collection that was given up has deleted it, and it must stay so."""
+    plain.seek(0)
+    with path.open("r+b") as target:
+        copyfileobj(plain, target, PIECE_BYTES)
+        target.truncate()
+
+
+def _decode(path: Path, target: IO[bytes], coding: str, max_bytes: int) -> None:
     size = 0
-    with path.open("rb") as source, plain.open("wb") as target:
+    with path.open("rb") as source:
         decoder = decoder_for(coding, source.peek(2)[:2])
         while piece := source.read(PIECE_BYTES):
             for each in decoder.feed(piece):

@@ -151,6 +151,9 @@ def _called_back(attempt: Attempt, state: Live, callback: CalledBack, now: datet
         case Running() as state if callback.ref is not None and callback.at_work:
             if state.run.started_at is not None or state.fetch_by is not None:
                 return Step(called)
+            if attempt.next_action_at is not None and attempt.next_action_at <= now:
+                # The callback of its end may have been read first: the check that is due says whether it still runs.
+                return Step(replace(called, state=replace(state, run=replace(state.run, started_at=now))))
             return progressed(called, state, "running", None, now, callbacks_arrive=True)
         case Running() | Cancelling() | Ambiguous():
             return Step(replace(called, next_action_at=now))

@@ -89,7 +89,7 @@ async def wired(
         connected(broker, runtime, reads=_TAILED, writes=_PUBLISHED),
         events.running(),
         RetentionWorker(pool, runtime, SCHEMA, key_tasks(settings.keep_rows)).running(),
-        store_checked(store, runtime, writing=False),
+        store_checked(store, runtime, right="read"),
     ):
         database = Database(pool)
         lookup = Lookup(tail, ReadModel(database), events.catch_up, clocks.now)

@@ -46,7 +46,7 @@ async def app(settings: SinkSettings, runtime: Runtime) -> AsyncIterator[None]:
         open_pool(url, SCHEMA, max_size=5, runtime=runtime) as pool,
         partitions_kept(pool, runtime),
         RetentionWorker(pool, runtime, SCHEMA, _tasks(settings, artifacts)).running(),
-        nullcontext() if artifacts is None else store_checked(artifacts, runtime, writing=False),
+        nullcontext() if artifacts is None else store_checked(artifacts, runtime, right="list"),
         PolledGauges(pool, runtime, QUARANTINE_GAUGE).running(),
     ):
         broker = make_broker(settings.kafka, SERVICE)

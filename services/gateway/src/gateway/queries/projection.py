@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from chassis.observability.telemetry import trace_id_of
 from contracts.envelope import Envelope
+from contracts.failures import FailureKind
 from contracts.generation import Provider
 from contracts.ids import AttemptId, number_of
 from contracts.messages.base import Message
@@ -73,13 +74,20 @@ def fold(known: Known, envelope: Envelope) -> Known:
 def revived_until(state: State) -> datetime | None:
     """Until when a repeat of its request may still run a job that expired unsent; None if none can.
 
-    A request that is in time either makes the job, which then cannot expire before the request's deadline, or revives
-    the job that expired earlier. So an end before the deadline of a request in time is not the end of that request. The
-    orchestrator reads it after the one that expired, and runs it unless it reads it after its deadline.
+    A request that is in time makes the job, which then cannot expire before the request's deadline, or is ignored, as
+    the job lives, or revives the job that expired earlier. A job that was accepted lives up to its own deadline: only a
+    request from then on revives it. One that was not accepted never lived, so its end before the deadline of a request
+    in time is not the end of that request. The orchestrator reads it after the one that expired, and runs it unless it
+    reads it after its deadline.
     """
     request, row = row_of(state, REQUESTS), job_row(state)
     deadline_at: datetime | None = None if request is None else request["deadline_at"]
     if request is None or deadline_at is None or row is None or row["status"] != "failed":
+        return None
+    # A list asks this of every job that has just failed; to build them all would take ten times as long.
+    if (row["error"] or {}).get("kind") != FailureKind.EXPIRED:
+        return None
+    if row["plan_version"] and request["requested_at"] < row["deadline_at"]:
         return None
     job = job_of(state)
     if job is None or not job.never_run or job.finished_at is None or job.finished_at >= deadline_at:
