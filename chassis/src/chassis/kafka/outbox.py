@@ -16,13 +16,14 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from time import monotonic
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
 
 import asyncpg
 from opentelemetry.trace import Span
 
-from chassis.kafka.broker import TOO_LARGE, SegueBroker, missed_topics, publish
+from chassis.kafka.broker import TOO_LARGE, SegueBroker, missed_topics
+from chassis.kafka.producer.lanes import publish_all
 from chassis.observability.log_events import KafkaEvent
 from chassis.observability.logs import get_logger
 from chassis.observability.metrics import OUTBOX_PUBLISHED
@@ -222,22 +223,14 @@ class Outbox:
         if not self._in_flight:
             self._idle.set()
 
-    async def _send(self, rows: Sequence[_Row]) -> _Sent:
-        futures: list[asyncio.Future[Any] | Exception] = []
-        for row in rows:
-            try:
-                futures.append(await publish(self._broker, row.record))
-            except Exception as error:  # noqa: BLE001 - one row's error must not delay the others
-                futures.append(error)
-        async with asyncio.timeout(PUBLISH_LIMIT_S):
-            await asyncio.gather(*(each for each in futures if not isinstance(each, Exception)), return_exceptions=True)
-        outcomes = [future if isinstance(future, Exception) else future.exception() for future in futures]
+    async def _send(self, rows: Sequence[_Row], handed_over: Callable[[], None] = lambda: None) -> _Sent:
+        records = [row.record for row in rows]
+        outcomes = await publish_all(self._broker, records, PUBLISH_LIMIT_S, handed_over)
         told = list(zip((row.id for row in rows), outcomes, strict=True))
-        wrong = (outcome for outcome in outcomes if isinstance(outcome, Exception))
         return _Sent(
             done=[row_id for row_id, outcome in told if outcome is None],
             never=[row_id for row_id, outcome in told if isinstance(outcome, TOO_LARGE)],
-            failed=next((outcome for outcome in wrong if not isinstance(outcome, TOO_LARGE)), None),
+            failed=next((error for error in outcomes if error and not isinstance(error, TOO_LARGE)), None),
         )
 
     async def _settle(self, sent: _Sent, connection: Connection) -> None:
