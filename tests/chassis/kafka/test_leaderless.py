@@ -150,3 +150,25 @@ async def test_a_record_that_is_too_large_is_left_out(embedded_kafka: str, datab
         too_large = record(0, bytes(MAX_MESSAGE_BYTES + 1))
         outcomes = await publish_all(made.broker, [too_large, record(0)], patient(60))
     assert [type(outcome) for outcome in outcomes] == [MessageSizeTooLargeError, type(None)]
+
+
+async def test_the_next_rows_do_not_wait_until_those_before_them_are_confirmed(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox, "PUBLISH_LIMIT_S", NEVER_S)
+    async with (
+        kafka(SIZES, brokers=BROKERS) as cluster,
+        toy(cluster.bootstrap_servers, database_url, runtime_for(), consuming=False) as made,
+    ):
+        await commit(made, [0])
+        await until(lambda: gone(made, set()))
+        client: Any = client_of(made.broker).client
+        bad, leader = place_of(made.broker, 0), client.cluster.leader_for_partition
+        with monkeypatch.context() as away:
+            lose_broker(away, client, bad)
+            await commit(made, [0])
+            for n in numbers(made.broker, lambda place: leader(place) != leader(bad)):
+                await commit(made, [n])
+            await until(lambda: gone(made, {job(0)}))
+            assert await stored(made) == {job(0)}
+        await until(lambda: gone(made, set()))
