@@ -71,3 +71,37 @@ async def test_a_partition_that_has_had_no_leader_for_a_while_takes_the_next_rec
         await sent(broker, b"2", b"3")
         await sent(broker, b"4")
         assert broker.lost is None
+
+
+async def test_nothing_is_taken_behind_a_record_that_was_sent_once(
+    servers: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broker = make_broker(KafkaCluster(servers), "orchestrator", request_timeout_s=1)
+    async with connected(broker, Runtime("orchestrator", make_telemetry("orchestrator", None)), writes=[JOBS]):
+        await one_by_one(broker, b"1")
+        client: Any = client_of(broker).client
+        producer: Any = client_of(broker)
+        partition = producer._partition(JOBS.name, None, None, None, b"key", b"key")
+        tried = asyncio.Event()
+
+        async def away(*_: object, **__: object) -> None:
+            tried.set()
+            raise NodeNotReadyError
+
+        with monkeypatch.context() as patch:
+            patch.setattr(client, "send", away)
+            sent = await publish(broker, records(b"2")[0])
+            await asyncio.wait_for(tried.wait(), patient(20))
+            behind = await publish(broker, records(b"3")[0])
+            patch.setattr(client.cluster, "leader_for_partition", lambda _: -1)
+            with pytest.raises(LeaderNotAvailableError):
+                await asyncio.wait_for(behind, patient(20))
+            assert not sent.done()
+            with pytest.raises(LeaderNotAvailableError):
+                await publish(broker, records(b"4")[0])
+            with pytest.raises(LeaderNotAvailableError):
+                await publish_batch(broker, records(b"4"), JOBS.name, partition)
+        await asyncio.wait_for(sent, patient(20))
+        await one_by_one(broker, b"3", b"4")
+        await together(broker, b"5", b"6")
+        assert broker.lost is None

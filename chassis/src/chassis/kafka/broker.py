@@ -33,7 +33,8 @@ from faststream.security import BaseSecurity, SASLPlaintext, SASLScram256, SASLS
 
 from chassis.kafka.access import denial, may
 from chassis.kafka.metadata import describe_topics, never_create_topics
-from chassis.kafka.records import Records, leave_no_gaps, read_past_unreadable
+from chassis.kafka.producer.sequence import leave_no_gaps
+from chassis.kafka.records import Records, read_past_unreadable
 from chassis.kafka.topics import require_topics
 from chassis.observability.log_events import KafkaEvent
 from chassis.observability.logs import get_logger

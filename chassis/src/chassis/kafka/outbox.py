@@ -11,18 +11,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from collections.abc import Set as AbstractSet
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from time import monotonic
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
 
 import asyncpg
 from opentelemetry.trace import Span
 
-from chassis.kafka.broker import TOO_LARGE, SegueBroker, missed_topics, publish
+from chassis.kafka.broker import TOO_LARGE, SegueBroker, missed_topics
+from chassis.kafka.producer.lanes import publish_all
 from chassis.observability.log_events import KafkaEvent
 from chassis.observability.logs import get_logger
 from chassis.observability.metrics import OUTBOX_PUBLISHED
@@ -43,6 +43,8 @@ DELETE_AFTER_S: Final = 0.5
 MAX_PENDING: Final = 20_000
 BATCH: Final = 2_000
 PUBLISH_LIMIT_S: Final = 20.0
+PASS_S: Final = 1.0
+"""How long the next rows wait for Kafka to confirm those before them, in seconds: their partitions may be others."""
 
 _INSERT = """
 INSERT INTO outbox (topic, key, value, headers, event_id)
@@ -180,23 +182,30 @@ class Outbox:
             self._wake.set()
 
     async def _publish_pending(self) -> None:
-        while True:
-            await self._wake.wait()
-            self._wake.clear()
-            while self._pending:
-                rows, self._pending = self._pending[:BATCH], self._pending[BATCH:]
-                try:
-                    sent = await self._send(rows)
-                except Exception as error:  # noqa: BLE001 - whatever the error, the rows stay and the relay tries again
-                    sent = _Sent([], [], error)
-                self._note(sent)
-                end_sending({row.id: row.span for row in rows}, set(sent.done))
-                self._published.append(sent)
-                self._some_published.set()
-                self._leave_to_relay({row.id for row in rows} - set(sent.done) - set(sent.never))
-                if sent.failed is not None:
-                    self._log.warning(KafkaEvent.OUTBOX_PUBLISH_FAILED, rows=len(rows), error=repr(sent.failed))
-                    await self._runtime.pause(0.5)
+        async with asyncio.TaskGroup() as passes:
+            while True:
+                await self._wake.wait()
+                self._wake.clear()
+                while self._pending:
+                    rows, self._pending = self._pending[:BATCH], self._pending[BATCH:]
+                    handed_over = asyncio.Event()
+                    await asyncio.wait([passes.create_task(self._publish(rows, handed_over))], timeout=PASS_S)
+                    await handed_over.wait()  # So no later row of a key is handed over before.
+
+    async def _publish(self, rows: Sequence[_Row], handed_over: asyncio.Event) -> None:
+        try:
+            sent = await self._send(rows, handed_over.set)
+        except Exception as error:  # noqa: BLE001 - whatever the error, the rows stay and the relay tries again
+            sent = _Sent([], [], error)
+        handed_over.set()
+        self._note(sent)
+        end_sending({row.id: row.span for row in rows}, set(sent.done))
+        self._published.append(sent)
+        self._some_published.set()
+        self._leave_to_relay({row.id for row in rows} - set(sent.done) - set(sent.never))
+        if sent.failed is not None:
+            self._log.warning(KafkaEvent.OUTBOX_PUBLISH_FAILED, rows=len(rows), error=repr(sent.failed))
+            await self._runtime.pause(0.5)
 
     async def _delete_published(self) -> None:
         while True:
@@ -216,28 +225,19 @@ class Outbox:
             finally:
                 self._leave_to_relay({*done, *never})
 
-    def _leave_to_relay(self, rows: AbstractSet[int]) -> None:
+    def _leave_to_relay(self, rows: set[int]) -> None:
         """What is still there of these rows is the relay's."""
         self._in_flight.difference_update(rows)
         if not self._in_flight:
             self._idle.set()
 
-    async def _send(self, rows: Sequence[_Row]) -> _Sent:
-        futures: list[asyncio.Future[Any] | Exception] = []
-        for row in rows:
-            try:
-                futures.append(await publish(self._broker, row.record))
-            except Exception as error:  # noqa: BLE001 - one row's error must not delay the others
-                futures.append(error)
-        async with asyncio.timeout(PUBLISH_LIMIT_S):
-            await asyncio.gather(*(each for each in futures if not isinstance(each, Exception)), return_exceptions=True)
-        outcomes = [future if isinstance(future, Exception) else future.exception() for future in futures]
+    async def _send(self, rows: Sequence[_Row], handed_over: Callable[[], None] = lambda: None) -> _Sent:
+        outcomes = await publish_all(self._broker, [row.record for row in rows], PUBLISH_LIMIT_S, handed_over)
         told = list(zip((row.id for row in rows), outcomes, strict=True))
-        wrong = (outcome for outcome in outcomes if isinstance(outcome, Exception))
         return _Sent(
             done=[row_id for row_id, outcome in told if outcome is None],
             never=[row_id for row_id, outcome in told if isinstance(outcome, TOO_LARGE)],
-            failed=next((outcome for outcome in wrong if not isinstance(outcome, TOO_LARGE)), None),
+            failed=next((error for error in outcomes if error and not isinstance(error, TOO_LARGE)), None),
         )
 
     async def _settle(self, sent: _Sent, connection: Connection) -> None:

@@ -1,4 +1,4 @@
-"""Reading past records that Kafka's client cannot read, and writing without gaps in its sequence numbers.
+"""Reading past records that Kafka's client cannot read.
 
 aiokafka 0.14 raises in its poll if the name of a header is not UTF-8, or if a batch is compressed with a codec that is
 not installed or cannot be decompressed. It raises again at every retry, and records that the poll had already taken
@@ -9,11 +9,9 @@ an Unreadable takes the place of each missing record.
 from __future__ import annotations
 
 import asyncio
-import time
 import zlib
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
-from functools import cache
 from typing import Any, Final
 
 import aiokafka.consumer.fetcher
@@ -21,8 +19,7 @@ import aiokafka.record.default_records
 import aiokafka.record.legacy_records
 from aiokafka import ConsumerRecord, TopicPartition
 from aiokafka.consumer.fetcher import PartitionRecords
-from aiokafka.errors import CorruptRecordException, LeaderNotAvailableError, UnsupportedCodecError
-from aiokafka.producer.message_accumulator import MessageAccumulator
+from aiokafka.errors import CorruptRecordException, UnsupportedCodecError
 
 from contracts.topics import MAX_MESSAGE_BYTES
 
@@ -146,32 +143,3 @@ def _unreadable(partition: TopicPartition, offset: int, why: str) -> Unreadable:
         headers=(),
         why=why,
     )
-
-
-@cache
-def leave_no_gaps() -> None:
-    """Have aiokafka's producers leave no gap in their sequence numbers if a partition has no leader.
-
-    After the time-out of a request it fails the oldest batch of such a partition, with its numbers, and Kafka refuses
-    all that follow. Here a batch that was never sent fails without numbers. One that was sent may have been stored: it
-    waits for a leader, as it does after any other error.
-    """
-    accumulator: Any = MessageAccumulator
-    drain = accumulator.drain_by_nodes
-
-    def drained(self: Any, *given: Any, **named: Any) -> Any:
-        for place in list(self._batches):
-            first = self._batches[place][0]
-            if self._cluster.leader_for_partition(place) not in (None, -1) or not first.expired():
-                continue
-            if first.retry_count and self._txn_manager is not None:
-                setattr(first, "_ctime", time.monotonic())  # noqa: B010 - an assignment looks unused to vulture
-            elif not first.retry_count:
-                self._batches[place].popleft()
-                if not self._batches[place]:
-                    del self._batches[place]
-                first.drain_ready()
-                first.failure(exception=LeaderNotAvailableError())
-        return drain(self, *given, **named)
-
-    accumulator.drain_by_nodes = drained

@@ -1,0 +1,1 @@
+"""What is done to aiokafka's producer, and with it."""
