@@ -22,6 +22,7 @@ from adapter_kit.artifacts.collector import Collector
 from adapter_kit.artifacts.download import download
 from adapter_kit.artifacts.unwrapping import unwrap
 from adapter_kit.port.outcomes import Output
+from adapter_kit.results.data_urls import data_in
 from chassis.artifacts import ArtifactStore
 from contracts.ids import job_id_for
 
@@ -44,7 +45,7 @@ async def test_a_thread_that_outlives_its_collection_leaves_nothing_and_logs_not
     work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun, go_on, over = threading.Event(), threading.Event(), threading.Event()
-    data_in, write = downloading.data_in, downloading._write_data_url
+    write = downloading._write_data_url
     raised, unretrieved = list[BaseException](), list[dict[str, Any]]()
 
     def slow(url: str) -> bytes:
