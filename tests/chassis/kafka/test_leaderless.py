@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from functools import partial
 from typing import Any
 
@@ -65,7 +65,7 @@ async def stored(made: Toy) -> set[str]:
     return {row["key"].decode() for row in await made.pool.fetch("SELECT key FROM outbox")}
 
 
-async def gone(made: Toy, but: set[str]) -> bool:
+async def gone(made: Toy, but: Set[str]) -> bool:
     return await stored(made) <= but
 
 
