@@ -322,6 +322,20 @@ async def test_only_a_list_with_a_job_of_the_tail_without_a_plan_looks_it_up(
             assert len(statements) == number + (not planned), statements
 
 
+async def test_the_list_of_tracks_has_a_revived_job_as_queued_too(world: Any, story_of: Any) -> None:
+    key = "revived track"
+    story = story_of(job_id_for(TENANT, key))
+    first = replace(story, begin=story.begin - HOUR)
+    await world.store(request(first, timedelta(), fingerprint=FINGERPRINT), expired(first, first.begin))
+    world.empty_tail()
+    assert (await world.post(idempotency_key=key)).status_code == 202
+    alone = (await world.client.get(f"/api/tracks/{track_id_for(story.job_id)}")).json()
+    assert alone["status"] == "queued"
+    for limit in ("1", "20", "100"):
+        listed = [each async for each in all_of(world, "tracks", limit=limit) if each["job_id"] == story.job_id]
+        assert listed == [alone]
+
+
 @pytest.mark.parametrize(("days", "runs"), [(88.9, True), (89.1, False)])
 async def test_a_job_whose_row_may_be_deleted_is_answered_as_it_is(
     world: Any, story_of: Any, days: float, runs: bool

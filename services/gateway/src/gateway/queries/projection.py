@@ -129,7 +129,9 @@ def unsure_job(state: State, *, is_stored: bool) -> str | None:
     known to be as new as its request.
     """
     job = row_of(state, JOBS)
-    return None if is_stored or job is None or job["plan_version"] else str(job["job_id"])
+    if is_stored or job is None:
+        return failed_without_its_job(state)
+    return None if job["plan_version"] else str(job["job_id"])
 
 
 def failed_without_its_job(state: State) -> str | None:
