@@ -25,9 +25,10 @@ from gateway.queries import lookup, projection
 from gateway.queries.model import Job
 from gateway.queries.model_from_rows import job_of
 from gateway.queries.projection import Known, fold, revived_until, state_at
+from gateway.queries.read_model_sql import ReadModel
 from gateway.queries.tail import JobTail
 from read_model.merge import State
-from read_model.tables import JOBS
+from read_model.tables import JOBS, Row
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -227,12 +228,13 @@ async def test_every_answer_says_queued_after_the_repeat(
     assert job_id not in [each["id"] for each in listed]
 
 
-async def all_jobs(world: Any) -> AsyncIterator[dict[str, Any]]:
-    """The jobs of all pages: other tests have listed jobs too."""
+async def all_of(world: Any, path: str = "jobs", **wanted: str) -> AsyncIterator[dict[str, Any]]:
+    """The jobs or tracks of all pages: other tests have listed some too."""
     cursor: str | None = ""
     while cursor is not None:
-        page = (await world.client.get("/api/jobs", params={"limit": 100, "cursor": cursor} if cursor else {})).json()
-        for each in page["jobs"]:
+        asked = wanted | ({"limit": "100", "cursor": cursor} if cursor else {})
+        page = (await world.client.get(f"/api/{path}", params=asked)).json()
+        for each in page[path]:
             yield each
         cursor = page["next_cursor"]
 
@@ -253,8 +255,85 @@ async def test_a_revived_job_is_listed_once_and_in_the_place_of_its_first_reques
     await until(accepted)
     newest = (await world.client.get("/api/jobs?limit=1")).json()["jobs"]
     assert [each["id"] for each in newest] != [story.job_id]
-    found = [(each["status"], each["provider"]) async for each in all_jobs(world) if each["id"] == story.job_id]
+    found = [(each["status"], each["provider"]) async for each in all_of(world) if each["id"] == story.job_id]
     assert found == [("queued", "fal")]
+
+
+@pytest.fixture
+def statements(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The subjects of the statements of the read model."""
+    fetch, subjects = ReadModel._fetch, []
+
+    async def counted(reads: ReadModel, subject: str, sql: str, *arguments: object) -> list[Row]:
+        subjects.append(subject)
+        return await fetch(reads, subject, sql, *arguments)
+
+    monkeypatch.setattr(ReadModel, "_fetch", counted)
+    return subjects
+
+
+@pytest.mark.parametrize("limit", ["1", "20"])
+@pytest.mark.parametrize("number", [1, 3])
+@pytest.mark.parametrize("event_too", [False, True], ids=["", "and an event"])
+async def test_an_old_job_is_listed_once_although_the_tail_has_nothing_but_a_repeat_of_its_request(
+    world: Any, story_of: Any, number: int, limit: str, *, event_too: bool
+) -> None:
+    old: list[Any] = []
+    for n in range(number):
+        story = story_of(job_id_for(TENANT, f"long over {n} {number} {limit} {event_too}"))
+        old.append(replace(story, begin=story.begin - 3 * HOUR))
+        await world.store(request(old[-1], timedelta()), *old[-1].jobs())
+    newer = [story_of(job_id_for(TENANT, f"newer {n} {number} {limit} {event_too}")) for n in range(2)]
+    await world.store(*(request(each, -HOUR) for each in newer))
+    world.empty_tail()
+    # PostgreSQL did not answer when the gateway asked whether the job exists, so it was published again.
+    for story in old:
+        read(world.parts.tail, job_requested(story.job_id, datetime.now(UTC)))
+        if event_too:
+            read(world.parts.tail, story.started().model_copy(update={"occurred_at": datetime.now(UTC)}))
+    ids = {story.job_id for story in old}
+    queued = [each["id"] async for each in all_of(world, status="queued", limit=limit)]
+    assert not ids & set(queued)
+    assert len(queued) == len(set(queued))
+    listed = [each async for each in all_of(world, limit=limit)]
+    places = [each["id"] for each in listed if each["id"] in ids | {each.job_id for each in newer}]
+    assert places == [each.job_id for each in (*newer[::-1], *old[::-1])]
+    assert {each["status"] for each in listed if each["id"] in ids} == {"succeeded"}
+    tracks = [(each["job_id"], each["status"]) async for each in all_of(world, "tracks", limit=limit)]
+    assert sorted(each for each in tracks if each[0] in ids) == sorted((job_id, "succeeded") for job_id in ids)
+
+
+async def test_only_a_list_with_a_job_of_the_tail_without_a_plan_looks_it_up(
+    world: Any, story_of: Any, statements: list[str]
+) -> None:
+    world.empty_tail()
+    story = story_of(job_id_for(TENANT, "with its plan"))
+    for message in (request(story, timedelta()), story.accepted()):
+        read(world.parts.tail, message)
+    usual = {"jobs": 3, "tracks": 1}
+    for planned in (True, False):
+        if not planned:
+            new = story_of(job_id_for(TENANT, "without its plan"))
+            read(world.parts.tail, request(new, timedelta()))
+        for path, number in usual.items():
+            statements.clear()
+            listed = (await world.client.get(f"/api/{path}?limit=5")).json()[path]
+            assert listed[0]["status"] == "queued"
+            assert len(statements) == number + (not planned), statements
+
+
+async def test_the_list_of_tracks_has_a_revived_job_as_queued_too(world: Any, story_of: Any) -> None:
+    key = "revived track"
+    story = story_of(job_id_for(TENANT, key))
+    first = replace(story, begin=story.begin - HOUR)
+    await world.store(request(first, timedelta(), fingerprint=FINGERPRINT), expired(first, first.begin))
+    world.empty_tail()
+    assert (await world.post(idempotency_key=key)).status_code == 202
+    alone = (await world.client.get(f"/api/tracks/{track_id_for(story.job_id)}")).json()
+    assert alone["status"] == "queued"
+    for limit in ("1", "20", "100"):
+        listed = [each async for each in all_of(world, "tracks", limit=limit) if each["job_id"] == story.job_id]
+        assert listed == [alone]
 
 
 @pytest.mark.parametrize(("days", "runs"), [(88.9, True), (89.1, False)])

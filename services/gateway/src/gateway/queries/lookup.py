@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import islice
 from typing import Final, Generic, TypeVar
@@ -18,7 +18,7 @@ from gateway.queries.errors import NotFound, ReadModelUnavailable, TailBehind
 from gateway.queries.log_order import merged_log
 from gateway.queries.model import AttemptOfJob, Job, LogLine, Track
 from gateway.queries.model_from_rows import job_of, track_of
-from gateway.queries.projection import Known, is_revived, state_at
+from gateway.queries.projection import Known, failed_without_its_job, is_revived, state_at, unsure_job
 from gateway.queries.read_model_sql import Cursor, JobFilter, ReadModel
 from gateway.queries.single_flight import SingleFlight
 from gateway.queries.tail import JobTail
@@ -121,7 +121,7 @@ class Lookup:
         tailed = _own(self._tail.of_track(track_id), tenant)
         try:
             state = joined(await self._reads.track(track_id, tenant), tailed)
-            if (job_id := _failed_without_its_job(state)) is not None:
+            if (job_id := failed_without_its_job(state)) is not None:
                 state = joined(await self._reads.job(job_id, tenant), state)
             track = track_of(state_at(state, self._now()))
         except ReadModelUnavailable:
@@ -179,7 +179,7 @@ class Lookup:
 
         async def page(most: int) -> Page[Job]:
             stored = _Stored(await self._reads.jobs(tenant, wanted, below, most), most)
-            return _page(JOBS, stored, self._tail.recent(tenant, now), below, limit, meets)
+            return await self._listed(JOBS, stored, tenant, now, below, limit, meets)
 
         return await _full(page, limit)
 
@@ -192,9 +192,31 @@ class Lookup:
 
         async def page(most: int) -> Page[Track]:
             stored = _Stored(await self._reads.tracks(tenant, below, most), most)
-            return _page(TRACKS, stored, self._tail.recent(tenant, now), below, limit, meets)
+            return await self._listed(TRACKS, stored, tenant, now, below, limit, meets)
 
         return await _full(page, limit)
+
+    async def _listed(
+        self,
+        table: Table,
+        stored: _Stored,
+        tenant: str,
+        now: datetime,
+        below: Cursor | None,
+        limit: int,
+        meets: Callable[[State], T | None],
+    ) -> Page[T]:
+        """The page of `_page`, after a lookup of those of its jobs that may be stored elsewhere, mostly of none.
+
+        If rows leave the page for their place further down, others follow that may have to be looked up, too.
+        """
+        tailed = list(self._tail.recent(tenant, now))
+        while True:
+            page, unsure = _page(table, stored, tailed, below, limit, meets)
+            found = await self._reads.with_tracks(unsure, tenant) if unsure else {}
+            if not found:
+                return page
+            stored = replace(stored, looked_up={**stored.looked_up, **{job_id: {} for job_id in unsure}, **found})
 
 
 async def _full(page: Callable[[int], Awaitable[Page[T]]], limit: int) -> Page[T]:
@@ -209,6 +231,12 @@ class _Stored:
 
     states: Mapping[str, State]
     most: int
+    looked_up: Mapping[str, State] = field(default_factory=dict)
+    """The rows of other jobs, and of their tracks, by job id; empty for a job that is not stored."""
+
+    def state(self, key: str, job_id: str) -> State:
+        """The rows of a job that the tail has, by the key of the list and its own; empty if none are known."""
+        return joined(self.states.get(key, {}), self.looked_up.get(job_id, {}))
 
     def floor(self, table: Table) -> Cursor | None:
         """Where the last of them stands in the list; None if there are no more."""
@@ -224,8 +252,10 @@ def _page(
     below: Cursor | None,
     limit: int,
     meets: Callable[[State], T | None],
-) -> Page[T]:
+) -> tuple[Page[T], set[str]]:
     """The page of `table` below the cursor, merged from both sources; `meets` is None for a state to leave out.
+
+    Also the ids of the jobs in it that have to be looked up.
 
     If there may be more stored rows, the page ends where the last of `stored` stands: a row that the tail places
     further down may have unread stored ones before it, and is on the next page. A row of the tail alone is left out
@@ -236,9 +266,10 @@ def _page(
     states = dict(stored.states)
     for job, state in tailed:
         key = job[table.keys[0]]
-        if key not in stored.states and (job["requested_at"] is None or is_revived(state)):
+        known = stored.state(key, job["job_id"])
+        if not known and (job["requested_at"] is None or is_revived(state)):
             continue
-        states[key] = joined(states[key], state) if key in stored.states else state
+        states[key] = joined(known, state) if known else state
     placed: list[tuple[Cursor, State]] = []
     for key, state in states.items():
         at = _place(table, key, state) if (table, key) in state else None
@@ -246,24 +277,17 @@ def _page(
             placed.append((at, state))
     placed.sort(key=lambda each: each[0], reverse=True)
     # The tail may have thousands of jobs: only those of the page are built, and one more, which shows if it is full.
-    met = ((at, item) for at, state in placed if (item := meets(state)) is not None)
+    met = ((at, state, item) for at, state in placed if (item := meets(state)) is not None)
     found = list(islice(met, limit + 1))
-    return Page([item for _, item in found[:limit]], found[limit - 1][0] if len(found) > limit else floor)
+    unsure = {job_id for at, state, _ in found if (job_id := unsure_job(state, is_stored=at[1] in stored.states))}
+    page = Page([item for _, _, item in found[:limit]], found[limit - 1][0] if len(found) > limit else floor)
+    return page, unsure - stored.looked_up.keys()
 
 
 def _place(table: Table, key: str, state: State) -> Cursor:
     """Where a row stands in the lists, which are in descending order of it."""
     row = state[table, key]
     return row["requested_at"] or row["first_at"], key
-
-
-def _failed_without_its_job(state: State) -> str | None:
-    """The id of a job in the tail whose end only its track's row tells: whether the job may be revived is not known."""
-    track, job = row_of(state, TRACKS), row_of(state, JOBS)
-    if track is None or job is None or track["status"] != "failed" or job["version"] >= track["version"]:
-        return None
-    job_id: str = job["job_id"]
-    return job_id
 
 
 def _own(known: Known, tenant: str) -> State:

@@ -121,6 +121,27 @@ def is_revived(state: State) -> bool:
     return job is not None and ((job["plan_version"] or 0) > 1 or revived_until(state) is not None)
 
 
+def unsure_job(state: State, *, is_stored: bool) -> str | None:
+    """The id of the job of a row in a list, if the read model has to be asked for the job; None if not.
+
+    A row that is not among the stored ones of its page may be a repeat of the request for a stored job: the gateway
+    publishes one if PostgreSQL does not answer whether there is such a job. Only a job whose plan is in the tail is
+    known to be as new as its request.
+    """
+    job = row_of(state, JOBS)
+    if is_stored or job is None:
+        return failed_without_its_job(state)
+    return None if job["plan_version"] else str(job["job_id"])
+
+
+def failed_without_its_job(state: State) -> str | None:
+    """The id of a job in the tail whose end only its track's row tells: whether the job may be revived is not known."""
+    track, job = row_of(state, TRACKS), row_of(state, JOBS)
+    if track is None or job is None or track["status"] != "failed" or job["version"] >= track["version"]:
+        return None
+    return str(job["job_id"])
+
+
 def _has_old_cancel(state: State) -> bool:
     """Whether the request to cancel a revived job is older than the one that revived it, or no longer in the tail."""
     job, request = job_row(state), row_of(state, REQUESTS) or {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -28,6 +28,7 @@ deadline_at, trace_id, updated_at, cancel_asked_at, cancel_effect
 """
 # Only constants of this module are formatted into the SQL; values from clients are parameters.
 _ONE_JOB = f"SELECT {_JOB_COLUMNS} FROM log_sink.v_jobs WHERE job_id = $1 AND tenant = $2 AND track_id IS NOT NULL"  # noqa: S608
+_THESE_JOBS = _ONE_JOB.replace("job_id = $1", "job_id = ANY($1::text[])")
 _EXISTING = "SELECT job_id, tenant FROM log_sink.v_jobs WHERE job_id = ANY($1::text[]) AND track_id IS NOT NULL"
 _JOBS = f"""
 SELECT {_JOB_COLUMNS} FROM log_sink.v_jobs j
@@ -63,6 +64,7 @@ track_id, job_id, tenant, modality, status, version, provider, model, attempt_id
 duration_s, asked_at AS requested_at, first_at, finished_at, updated_at, expired_at
 """
 _ONE_TRACK = f"SELECT {_TRACK_COLUMNS} FROM log_sink.v_tracks WHERE track_id = $1 AND tenant = $2"  # noqa: S608
+_THESE_TRACKS = _ONE_TRACK.replace("track_id = $1", "track_id = ANY($1::text[])")
 _TRACKS = f"""
 SELECT {_TRACK_COLUMNS} FROM log_sink.v_tracks
 WHERE tenant = $1 AND coalesce(modality, 'music') = 'music'
@@ -119,6 +121,16 @@ class ReadModel:
         return await self._with_parts(
             subject, await self._fetch(subject, _JOBS, tenant, *conditions, at, last_id, limit)
         )
+
+    async def with_tracks(self, job_ids: Iterable[str], tenant: str) -> dict[str, State]:
+        """The rows of these jobs, of their attempts, files and tracks, by job id; without jobs that do not exist."""
+        subject = "the list"
+        rows = await self._fetch(subject, _THESE_JOBS, list(job_ids), tenant)
+        jobs = await self._with_parts(subject, rows)
+        tracks = [row["track_id"] for row in rows]
+        for row in await self._fetch(subject, _THESE_TRACKS, tracks, tenant) if tracks else ():
+            jobs[row["job_id"]] = with_reports(jobs[row["job_id"]], [(TRACKS, row)])
+        return jobs
 
     async def log(self, job_id: str) -> list[LogLine]:
         """The stored lines of a job's log, by time."""
