@@ -111,8 +111,8 @@ class _Log:
         if self._said:
             return
         self._said = True
-        why = f"{from_here(self._path)} cannot be written ({error.strerror}); lines are left out until it can"
-        with suppress(OSError):  # The output may be on the same full disk.
+        with suppress(OSError):  # The output may be on the same full disk, and the current folder deleted.
+            why = f"{from_here(self._path)} cannot be written ({error.strerror}); lines are left out until it can"
             print(f"segue: {why}", file=sys.stderr, flush=True)
 
 
