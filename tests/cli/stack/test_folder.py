@@ -63,8 +63,15 @@ def test_the_command_says_it_in_one_line(tmp_path: Path) -> None:
         (["-m", "segue_cli", "up"], tmp_path, f".segue in {tmp_path} cannot be used (it is no folder); nothing"),
         (["-c", deleted], tmp_path / "gone", ".segue in a folder that has been deleted cannot be used (No such file"),
     ):
-        how = {"capture_output": True, "text": True, "env": without_settings(os.environ)}
-        done = subprocess.run([sys.executable, *argv], check=False, cwd=folder, timeout=patient(60), **how)
+        done = subprocess.run(
+            [sys.executable, *argv],
+            cwd=folder,
+            env=without_settings(os.environ),
+            capture_output=True,
+            text=True,
+            timeout=patient(60),
+            check=False,
+        )
         assert (done.returncode, done.stdout, done.stderr.count("\n")) == (78, "", 1), done.stderr
         assert done.stderr.startswith(f"segue: {words}")
 
