@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import pytest
 from tests.patience import eventually_sync, patient
@@ -39,13 +39,16 @@ class Shell:
     env: dict[str, str] = field(default_factory=lambda: without_settings(os.environ))
     started: list[Command] = field(default_factory=list)
 
-    def run(self, *words: str, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, *words: str, env: Mapping[str, str] | None = None, stdout: TextIO | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end; what it prints to stderr is apart if its `stdout` is given."""
         return subprocess.run(
             [*SEGUE, *words],
             cwd=self.folder,
             env={**self.env, **(env or {})},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
+            stdout=stdout or subprocess.PIPE,
+            stderr=subprocess.PIPE if stdout else subprocess.STDOUT,
             text=True,
             timeout=patient(120),
             check=False,
