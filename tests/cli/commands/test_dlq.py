@@ -17,6 +17,8 @@ from tests.patience import patient
 from chassis.delivery.dead_letters import DeadLetter, to_record
 from chassis.delivery.handling import REPLAYED
 from chassis.kafka.broker import publish
+from chassis.kafka.topics import admin
+from chassis.settings.kafka.cluster import KafkaCluster
 from contracts.topics import DEAD_LETTERS, REQUESTS
 from segue_cli.commands import dlq, replay
 
@@ -193,3 +195,21 @@ def test_a_replay_that_no_longer_progresses_says_what_is_published(
     assert (code, lines[-1]) == (1, f"3 of {SENT} are published.")
     assert said.startswith(f"KAFKA_BOOTSTRAP_SERVERS: {embedded_kafka} did not answer (")
     assert said.endswith("; repeat the command then: to publish a record twice is harmless\n")
+
+
+async def topics_of(servers: str) -> set[str]:
+    async with admin(KafkaCluster(servers)) as client:
+        return set(await client.list_topics())
+
+
+async def test_a_cluster_without_the_topic_is_named_and_stays_as_it_is(shell: Any, embedded_kafka: str) -> None:
+    before = await topics_of(embedded_kafka)
+    env = {"KAFKA_BOOTSTRAP_SERVERS": embedded_kafka, "SEGUE_TOPIC_PREFIX": "mistyped."}
+    for words in ((), ("show", "0/0"), ("replay", "--all", "--yes")):
+        done = shell.run("dlq", *words, env=env)
+        assert done.returncode == 78
+        assert done.stdout == (
+            f"KAFKA_BOOTSTRAP_SERVERS: {embedded_kafka} has no topic mistyped.segue.dead-letters: is it the right"
+            " cluster, and the right SEGUE_TOPIC_PREFIX? `segue topics` creates what is missing\n"
+        )
+    assert await topics_of(embedded_kafka) == before

@@ -175,6 +175,7 @@ def _chosen(cluster: KafkaCluster, places: Sequence[str]) -> list[Letter]:
 
 def _read(cluster: KafkaCluster, wanted: Callable[[Letter], bool]) -> tuple[list[Letter], list[str]]:
     from chassis.delivery.letters import read_letters
+    from segue_cli.stack.topics import BrokerAway
     from segue_cli.views.console import console
 
     with console(stderr=True).status("Reading the dead letters …") as status:
@@ -184,12 +185,32 @@ def _read(cluster: KafkaCluster, wanted: Callable[[Letter], bool]) -> tuple[list
                 step()
                 status.update(f"Reading the dead letters … {count:,}")
 
+            await _require_topic(cluster)
             return await read_letters(cluster, wanted, told)
 
         try:
             return _run(read, cluster)
-        except CannotReach as error:
+        except (BrokerAway, CannotReach) as error:
             _refuse(str(error))
+
+
+async def _require_topic(cluster: KafkaCluster) -> None:
+    """Check that the cluster has the topic of the letters: another one must not look as if there were none.
+
+    Raises BrokerAway.
+    """
+    from chassis.kafka.access import denied_topics
+    from chassis.kafka.topics import describe
+    from contracts.topics import DEAD_LETTERS
+    from segue_cli.stack.topics import LIMIT_S as ANSWER_LIMIT_S
+    from segue_cli.stack.topics import BrokerAway, asked
+
+    there = await asked(cluster, ANSWER_LIMIT_S, lambda: describe(cluster, [DEAD_LETTERS]))
+    if denied := denied_topics(cluster, there, reads=[DEAD_LETTERS]):
+        raise BrokerAway(f"{cluster.setting}: {'; '.join(denied.values())}")
+    if (name := cluster.names.of(DEAD_LETTERS)) not in there:
+        right = "is it the right cluster, and the right SEGUE_TOPIC_PREFIX?"
+        raise BrokerAway(f"{_SERVERS}: {cluster} has no topic {name}: {right} `segue topics` creates what is missing")
 
 
 def _run(work: Callable[[Callable[[], None]], Awaitable[T]], cluster: KafkaCluster) -> T:
