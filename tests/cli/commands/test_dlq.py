@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,8 +20,10 @@ from chassis.delivery.handling import REPLAYED
 from chassis.kafka.broker import publish
 from chassis.kafka.topics import admin
 from chassis.settings.kafka.cluster import KafkaCluster
+from chassis.settings.names import KAFKA_SECURITY
 from contracts.topics import DEAD_LETTERS, REQUESTS
 from segue_cli.commands import dlq, replay
+from segue_cli.stack.environment import write_env
 
 GONE = "127.0.0.1:9"
 
@@ -213,3 +216,51 @@ async def test_a_cluster_without_the_topic_is_named_and_stays_as_it_is(shell: An
             " cluster, and the right SEGUE_TOPIC_PREFIX? `segue topics` creates what is missing\n"
         )
     assert await topics_of(embedded_kafka) == before
+
+
+def test_an_env_file_that_is_not_there_is_named_and_no_other_cluster_is_asked(shell: Any, embedded_kafka: str) -> None:
+    for words in ((), ("show", "0/0"), ("replay", "--all", "--yes")):
+        done = shell.run("dlq", *words, "--env-file", "typo.env", env={"KAFKA_BOOTSTRAP_SERVERS": embedded_kafka})
+        assert (done.returncode, done.stdout) == (78, "segue: typo.env is not there\n"), words
+
+
+def cluster_from(
+    monkeypatch: pytest.MonkeyPatch, folder: Path, file: dict[str, str], environment: dict[str, str]
+) -> KafkaCluster:
+    """The cluster of an env file, with this environment."""
+    for name in KAFKA_SECURITY:
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name + "_FILE", raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(folder)
+    write_env(folder / "other.env", file)
+    return dlq._cluster(folder / "other.env")
+
+
+LOGIN = {
+    "KAFKA_SECURITY_PROTOCOL": "SASL_PLAINTEXT",
+    "KAFKA_SASL_MECHANISM": "SCRAM-SHA-256",
+    "KAFKA_SASL_USERNAME": "operator",
+}
+
+
+def test_the_login_of_the_environment_is_not_sent_to_the_cluster_of_a_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    mine = {"KAFKA_BOOTSTRAP_SERVERS": "mine:9092", **LOGIN, "KAFKA_SASL_PASSWORD": "open-sesame"}
+    found = cluster_from(monkeypatch, tmp_path, {"KAFKA_BOOTSTRAP_SERVERS": "other:9092"}, mine)
+    assert (found.servers, found.login) == ("other:9092", None)
+
+
+def test_a_password_of_the_environment_gives_way_to_one_that_is_in_the_file_of_a_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "password").write_text("from-a-file\n")
+    file = {**LOGIN, "KAFKA_SASL_PASSWORD_FILE": str(tmp_path / "password")}
+    around = {"KAFKA_BOOTSTRAP_SERVERS": "mine:9092", "KAFKA_SASL_PASSWORD": "open-sesame"}
+    for servers in ({}, {"KAFKA_BOOTSTRAP_SERVERS": "other:9092"}):
+        found = cluster_from(monkeypatch, tmp_path, file | servers, around)
+        assert found.login is not None
+        assert found.login.password == "from-a-file"
+        assert found.servers == (around | servers)["KAFKA_BOOTSTRAP_SERVERS"]

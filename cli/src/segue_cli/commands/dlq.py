@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
@@ -12,7 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Final, NoReturn, TypeVar
 import typer
 
 from chassis.errors import EXIT_SETTINGS
-from segue_cli.stack.environment import given, read_env
+from chassis.settings.env_file import BadEnvironment
+from chassis.settings.names import KAFKA_SECURITY, SECRETS, SUFFIX
+from chassis.settings.secret_files import replace, with_secrets
+from segue_cli.stack.environment import as_written, read_env
 from segue_cli.stack.folder import FOLDER
 
 if TYPE_CHECKING:
@@ -235,17 +239,24 @@ def _run(work: Callable[[Callable[[], None]], Awaitable[T]], cluster: KafkaClust
 
 
 def _cluster(env_file: Path | None) -> KafkaCluster:
+    """The cluster of the settings; those of a file go before all others. Raises BadEnvironment."""
     from segue_cli.stack.topics import BrokerAway, cluster_of
 
-    environ = given(Path.cwd())
-    if env_file is not None:
-        environ |= read_env(env_file)
-    elif _SERVERS not in environ:
-        environ |= read_env(FOLDER / "up.env")
+    if env_file is not None and not env_file.exists():
+        raise BadEnvironment(f"{env_file} is not there")
+    environ = as_written(Path.cwd())
+    if env_file is not None or _SERVERS not in environ:
+        told = read_env(env_file or FOLDER / "up.env")
+        if _SERVERS in told:
+            # The login of one cluster must not be sent to another; what a setting lacks is read from os.environ.
+            for name in (each + suffix for each in KAFKA_SECURITY for suffix in ("", SUFFIX)):
+                environ.pop(name, None)
+                os.environ.pop(name, None)
+        replace(environ, told, SECRETS)
     if _SERVERS not in environ:
         _refuse(f"{_SERVERS} is not set, and no `segue up` runs in this folder: there is no broker to ask.")
     try:
-        return cluster_of(environ)
+        return cluster_of(with_secrets(environ, SECRETS))
     except BrokerAway as error:
         _refuse(str(error))
 
