@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote, urljoin
 
 import httpx
 
+from segue_cli.commands.output_place import unfinished
 from segue_cli.stack import environment
 from segue_cli.stack.folder import FOLDER
 
@@ -47,6 +48,10 @@ _MEANINGS: Final[dict[str, str]] = {
 
 class ApiFailed(Exception):
     """The API refused or could not be reached; the text is for the user."""
+
+
+class NotFetched(ApiFailed):
+    """A file did not arrive, or could not be written."""
 
 
 def submit_unknown(key: str) -> str:
@@ -122,21 +127,32 @@ class Api:
         return self._json("GET", "/api/providers")
 
     def download(self, url: str, to: Path) -> int:
-        """Write one of the API's files to `to`, completely or not at all; returns its size in bytes."""
-        to.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = to.with_name(f".{to.name}.part")
+        """Write one of the API's files to `to`, completely or not at all; returns its size in bytes.
+
+        Raises NotFetched if it may be fetched again, and ApiFailed if the API refuses it.
+        """
+        part = unfinished(to)
         try:
-            with self._client.stream("GET", urljoin(self.base, url)) as answer, unfinished.open("wb") as file:
+            to.parent.mkdir(parents=True, exist_ok=True)
+            with self._client.stream("GET", self.url(url)) as answer, part.open("wb") as file:
                 if not answer.is_success:
                     answer.read()
                     raise ApiFailed(problem_in_words(answer, self.base))
                 for chunk in answer.iter_bytes():
                     file.write(chunk)
+            part.replace(to)
+            return to.stat().st_size
         except httpx.HTTPError as error:
-            unfinished.unlink(missing_ok=True)
-            raise ApiFailed(unreachable(self.base, error)) from error
-        unfinished.replace(to)
-        return to.stat().st_size
+            raise NotFetched(unreachable(self.base, error)) from error
+        except OSError as error:
+            raise NotFetched(f"{to} cannot be written: {error.strerror or error}.") from error
+        finally:
+            with suppress(OSError):
+                part.unlink(missing_ok=True)
+
+    def url(self, path: str) -> str:
+        """The whole URL of one of the API's files."""
+        return urljoin(self.base, path)
 
     def _json(self, method: str, path: str, *, unknown: str = "", **rest: Any) -> dict[str, Any]:
         try:

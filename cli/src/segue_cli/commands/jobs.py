@@ -63,6 +63,7 @@ def submit(
 ) -> None:
     """Request a track."""
     from segue_cli.commands.api import submit_unknown
+    from segue_cli.commands.output_place import require_file, require_folder
 
     sung = vocals if vocals is not None else (True if lyrics else None)
     said: dict[str, Any] = {
@@ -81,6 +82,10 @@ def submit(
         "lost_output_policy": lost_output_policy,
     }
     request = {name: value for name, value in said.items() if value is not None}
+    if out is not None:
+        require_file(out, "--out")
+    elif wait:
+        require_folder(Path(), "--wait")
     key = key or str(uuid4())
     with at_api(api) as segue:
         with told_if_cut_off(submit_unknown(key)):
@@ -187,6 +192,8 @@ def told_if_cut_off(unknown: str) -> Iterator[None]:
 
 
 def _wait_and_fetch(segue: Api, job_id: str, out: Path | None) -> int:
+    from segue_cli.commands.api import ApiFailed, NotFetched
+    from segue_cli.stack.signals import INTERRUPTED
     from segue_cli.views.console import console
     from segue_cli.views.jobs import job_screen
 
@@ -195,13 +202,20 @@ def _wait_and_fetch(segue: Api, job_id: str, out: Path | None) -> int:
         found = _ended(segue, job_id)
     except KeyboardInterrupt:
         print(f"\nThe job goes on. Look at it with:  segue job {job_id}")
-        return 130
+        return INTERRUPTED
     if found["status"] != "succeeded":
         screen.print(job_screen(found, segue.base))
         return 1
     for n, artifact in enumerate(found["artifacts"]):
         to = out if out is not None and n == 0 else (out.parent if out else Path()) / f"{job_id[:8]}-{artifact['name']}"
-        size = segue.download(artifact["url"], to)
+        kept = f"Job {job_id} has succeeded, and its file is stored:  curl -fo FILE {segue.url(artifact['url'])}"
+        try:
+            size = segue.download(artifact["url"], to)
+        except NotFetched as error:
+            raise ApiFailed(f"{error}\n{kept}") from error
+        except KeyboardInterrupt:
+            print(f"\n{kept}", file=sys.stderr)
+            return INTERRUPTED
         print(f"{to}  ({size:,} bytes, made by {found['provider']})")
     return 0
 
