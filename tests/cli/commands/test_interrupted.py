@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -12,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.patience import patient
 
 ATTEMPT = {"id": "j.1", "provider": "fal", "state": "ambiguous", "look_for": None}
 SUBMIT = "The job may exist all the same. Repeating it with the same key is safe and bills once: --key "
@@ -70,6 +73,43 @@ def slow_api() -> Iterator[SlowApi]:
         yield server
         server.answers.set()
         server.shutdown()
+
+
+STOPPING_IMPORTS = """
+import signal, sys
+
+class Stop:
+    def find_spec(self, name, *_):
+        if name == {name!r}:
+            print("importing", name, flush=True)
+            signal.pause()
+
+sys.meta_path.insert(0, Stop())
+"""
+"""A module that Python imports at its start: the import of a module waits for a signal, and goes on after it."""
+
+
+@pytest.mark.parametrize(
+    "module", ["typer", "chassis.settings.env_file", "segue_cli.commands.jobs", "segue_cli.views.console", "httpx"]
+)
+def test_ctrl_c_while_a_command_starts_prints_no_traceback(shell: Any, module: str) -> None:
+    (shell.folder / "sitecustomize.py").write_text(STOPPING_IMPORTS.format(name=module))
+    command = shell.start("jobs", env={"PYTHONPATH": str(shell.folder)})
+    command.until(f"importing {module}")
+    assert command.stop(signal.SIGINT) in (130, -signal.SIGINT)
+    assert command.printed() == f"importing {module}\n"
+
+
+def test_ctrl_c_that_is_ignored_stays_so(shell: Any, slow_api: SlowApi, until: Any) -> None:
+    """A shell has commands in the background ignore it."""
+    with (shell.folder / "out").open("w") as out:
+        ignoring = ["env", "--ignore-signal=INT", sys.executable, "-m", "segue_cli"]
+        words = [*ignoring, "submit", "Rain", "--api", slow_api.address]
+        with subprocess.Popen(words, cwd=shell.folder, env=shell.env, stdout=out, stderr=out) as process:
+            until(lambda: slow_api.keys, 60)
+            process.send_signal(signal.SIGINT)
+            slow_api.answers.set()
+            assert process.wait(patient(60)) == 0
 
 
 @pytest.mark.parametrize(("words", "said"), COMMANDS)
