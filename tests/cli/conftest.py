@@ -40,13 +40,18 @@ class Shell:
     started: list[Command] = field(default_factory=list)
 
     def run(
-        self, *words: str, env: Mapping[str, str] | None = None, stdout: TextIO | None = None
+        self,
+        *words: str,
+        env: Mapping[str, str] | None = None,
+        stdin: int | None = None,
+        stdout: TextIO | None = None,
     ) -> subprocess.CompletedProcess[str]:
         """Run a command to its end; what it prints to stderr is apart if its `stdout` is given."""
         return subprocess.run(
             [*SEGUE, *words],
             cwd=self.folder,
             env={**self.env, **(env or {})},
+            stdin=stdin,
             stdout=stdout or subprocess.PIPE,
             stderr=subprocess.PIPE if stdout else subprocess.STDOUT,
             text=True,
@@ -54,8 +59,8 @@ class Shell:
             check=False,
         )
 
-    def start(self, *words: str, env: Mapping[str, str] | None = None) -> Command:
-        command = Command.started(words, self.folder, {**self.env, **(env or {})})
+    def start(self, *words: str, env: Mapping[str, str] | None = None, stdin: int | None = None) -> Command:
+        command = Command.started(words, self.folder, {**self.env, **(env or {})}, stdin)
         self.started.append(command)
         return command
 
@@ -84,10 +89,16 @@ class Command:
     output: Path
 
     @classmethod
-    def started(cls, words: tuple[str, ...], folder: Path, env: Mapping[str, str]) -> Command:
+    def started(cls, words: tuple[str, ...], folder: Path, env: Mapping[str, str], stdin: int | None = None) -> Command:
         output = folder / f"{words[0]}.out"
         with output.open("w") as file:
-            how: dict[str, Any] = {"stdout": file, "stderr": file, "text": True, "preexec_fn": restore_sigint}
+            how: dict[str, Any] = {
+                "stdin": stdin,
+                "stdout": file,
+                "stderr": file,
+                "text": True,
+                "preexec_fn": restore_sigint,
+            }
             process = subprocess.Popen([*SEGUE, *words], cwd=folder, env=env, **how)
         return cls(process, output)
 
@@ -98,6 +109,12 @@ class Command:
         until(lambda: words in self.printed() or self.process.poll() is not None, within_s, self.printed)
         assert words in self.printed()
         return self.printed()
+
+    def interrupt_question(self) -> None:
+        """Send SIGINT once the process reads the answer: Python does not see one that comes just before the read."""
+        stat = Path(f"/proc/{self.process.pid}/stat")
+        until(lambda: stat.read_text().rpartition(")")[2].split()[0] == "S", 60, self.printed)
+        self.process.send_signal(signal.SIGINT)
 
     def stop(self, number: signal.Signals) -> int:
         self.process.send_signal(number)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -82,11 +83,12 @@ class Stop:
     def find_spec(self, name, *_):
         if name == {name!r}:
             print("importing", name, flush=True)
-            signal.pause()
+            while True:
+                signal.sigtimedwait((), 0.05)
 
 sys.meta_path.insert(0, Stop())
 """
-"""A module that Python imports at its start: the import of a module waits for a signal, and goes on after it."""
+"""A module that Python imports at its start: the import of a module takes until a signal ends it."""
 
 
 @pytest.mark.parametrize(
@@ -165,3 +167,23 @@ def test_a_request_that_kafka_did_not_confirm_names_no_key_if_it_has_none(
     assert done.returncode == 1
     assert done.stdout.splitlines()[-1].startswith(said)
     assert "--key" not in done.stdout
+
+
+@pytest.mark.parametrize("refuse", ["no terminal", "Ctrl-C"])
+def test_a_resolution_that_is_not_confirmed_is_not_sent(shell: Any, slow_api: SlowApi, refuse: str) -> None:
+    """One that says that an attempt was never accepted may be paid for twice, if it is wrong."""
+    slow_api.answers.set()
+    terminal, end = os.openpty()
+    try:
+        stdin = end if refuse == "Ctrl-C" else subprocess.DEVNULL
+        words = ("attempts", "resolve", "j.1", "--never-accepted", "--api", slow_api.address)
+        command = shell.start(*words, stdin=stdin)
+        command.until("never accepted it, and the job may be paid for elsewhere?")
+        if refuse == "Ctrl-C":
+            command.interrupt_question()
+        assert command.process.wait(patient(60)) == 2
+    finally:
+        os.close(terminal)
+        os.close(end)
+    assert command.printed().splitlines()[-1] == "Nothing was changed."
+    assert slow_api.keys == []

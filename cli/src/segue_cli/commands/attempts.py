@@ -118,9 +118,11 @@ def collect(
 
 
 def _sure(attempt: dict[str, Any]) -> bool:
+    from segue_cli.views.console import confirmed
+
     if attempt["look_for"]:
         print(f"You looked for {attempt['look_for']}")
-    return typer.confirm(f"{attempt['provider']} never accepted it, and the job may be paid for elsewhere?")
+    return confirmed(f"{attempt['provider']} never accepted it, and the job may be paid for elsewhere?")
 
 
 def _settled(segue: Api, before: dict[str, Any], within_s: float) -> dict[str, Any]:

@@ -107,9 +107,11 @@ def replay(
 
     A record that was processed meanwhile changes nothing, so that replaying one twice is harmless: nothing is paid for
     again. A command to run an attempt is published with --runs only: its job may have been cancelled. The letters stay
-    until their retention is over. The exit status is 0 if all are published, 1 if some are not, and 2 if it was not
-    confirmed.
+    until their retention is over. The exit status is 0 if all are published, 1 if some are not, 2 if it was not
+    confirmed, and 130 after Ctrl-C, with how many are published.
     """
+    from segue_cli.views.console import confirmed
+
     narrowed = any((service, topic, error, job))
     if bool(places) + narrowed + every != 1:
         _refuse("Say which: the places of letters, or --service, --topic, --error and --job, or --all.")
@@ -123,7 +125,7 @@ def replay(
         return
     by_topic = Counter(letter.topic for letter in chosen)
     print(f"To publish again: {', '.join(f'{n} of {name}' for name, n in sorted(by_topic.items()))}")
-    if not yes and not typer.confirm("Is the cause corrected?"):
+    if not yes and not confirmed("Is the cause corrected?"):
         print("Nothing was published.")
         raise typer.Exit(NOT_CONFIRMED)
     raise typer.Exit(_publish(cluster, chosen, runs=runs))
@@ -132,6 +134,7 @@ def replay(
 def _publish(cluster: KafkaCluster, chosen: Sequence[Letter], *, runs: bool) -> int:
     """Publish the records of letters, and say of each that is not published why; returns the exit status."""
     from segue_cli.commands.replay import Replay
+    from segue_cli.stack.signals import INTERRUPTED
     from segue_cli.views.console import console
 
     with console(stderr=True).status("Publishing …") as status:
@@ -146,16 +149,18 @@ def _publish(cluster: KafkaCluster, chosen: Sequence[Letter], *, runs: bool) -> 
 
         try:
             _run(publish, cluster)
-            broken_off = None
+            code, broken_off = FAILED if replay.left else 0, ""
         except CannotReach as error:
-            broken_off = error
+            code, broken_off = FAILED, f"{error}; repeat the command then"
+        except KeyboardInterrupt:
+            code, broken_off = INTERRUPTED, "Interrupted; repeat the command for the others"
     order = {letter.id: n for n, letter in enumerate(chosen)}
     for letter, why in sorted(replay.left, key=lambda each: order[each[0].id]):
         print(f"{letter.id}: not published: {why}")
     print(f"{replay.published} of {len(chosen)} are published.")
-    if broken_off is not None:
-        print(f"{broken_off}; repeat the command then: to publish a record twice is harmless", file=sys.stderr)
-    return FAILED if broken_off is not None or replay.left else 0
+    if broken_off:
+        print(f"{broken_off}: to publish a record twice is harmless", file=sys.stderr)
+    return code
 
 
 def _wanted(service: str | None, topic: str | None, error: str | None, job: str | None) -> Callable[[Letter], bool]:
