@@ -9,13 +9,16 @@ from typing import Final
 from bench.documents.report import table
 from bench.rounds import SEGUE, Results
 
+import log_sink.app
+from chassis.postgres.pool import POOL_SIZE
 from contracts.topics import PARTITIONS
 
 RATES: Final = (1, 10, 100, 1000)
 BUSY: Final = 0.6
 """The share of a core that a process may use on average, so that peaks and restarts fit in."""
-CONNECTIONS: Final = {"gateway": 10, "orchestrator": 10, "fal-adapter": 10, "replicate-adapter": 10, "log-sink": 7}
-"""The most connections to PostgreSQL that a replica of each service opens."""
+_OTHERS: Final = ("gateway", "orchestrator", "fal-adapter", "replicate-adapter")
+CONNECTIONS: Final = {**dict.fromkeys(_OTHERS, POOL_SIZE), "log-sink": log_sink.app.POOL_SIZE}
+"""The most connections to PostgreSQL that a replica of each service opens: its locks too are of its pool."""
 
 HEAD: Final = """# Capacity
 
@@ -52,12 +55,12 @@ def capacity(results: Results) -> str:
         + table(head, rows)
         + NOTES.format(
             partitions=PARTITIONS,
-            connections=_each(),
+            connections=each_service(),
         )
     )
 
 
-def _each() -> str:
+def each_service() -> str:
     """The connections of each service, with those that open the same number together."""
     most = max(CONNECTIONS.values())
     others = ", ".join(f"{n} for each {service}" for service, n in CONNECTIONS.items() if n < most)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
 from bench.accepted import Answers
-from bench.documents.capacity import capacity
+from bench.documents.capacity import CONNECTIONS, RATES, capacity, each_service
 from bench.documents.chart import chart
 from bench.documents.report import report
 from bench.extended.held import Held
@@ -17,6 +19,8 @@ from bench.job_cost import JobCost
 from bench.measures import Latencies, Throughput
 from bench.rounds import CELERY_STACK, SEGUE, Results
 
+DOCS = Path(__file__).parents[2] / "docs"
+TIMES = "\N{MULTIPLICATION SIGN}"
 CPU_MS = {"gateway": 4.0, "orchestrator": 3.0, "fal-adapter": 4.0, "replicate-adapter": 12.0, "log-sink": 3.0}
 
 
@@ -55,8 +59,24 @@ def test_the_chart_is_xml_with_a_bar_for_each_figure(results: Results) -> None:
 def test_the_page_on_capacity_names_its_run_and_grows_with_the_rate(results: Results) -> None:
     text = capacity(results)
     assert "2026-01-02 03:04 UTC" in text
-    assert "| 1 | 2 | 2 | 2 | 2 | 2 | 6 | 94 | 0.1 | 11 | 3 |" in text
+    assert "| 1 | 2 | 2 | 2 | 2 | 2 | 6 | 90 | 0.1 | 11 | 3 |" in text
     assert "| 1000 | 7 | 5 | 7 | 20 | 5 | 20 |" in text
+
+
+def test_the_connections_that_documents_name_are_those_that_the_services_open() -> None:
+    most, sink = max(CONNECTIONS.values()), CONNECTIONS["log-sink"]
+    names = ("capacity.md", "operations/sizing.md", "operations/postgres.md")
+    page, sizing, postgres = ((DOCS / name).read_text().replace(TIMES, "x") for name in names)
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in page.splitlines() if re.match(r"\| \d", line)]
+    assert len(rows) == len(RATES)
+    for _, *cells in rows:
+        replicas = zip(CONNECTIONS.values(), cells, strict=False)
+        assert int(cells[len(CONNECTIONS) + 1]) == sum(each * int(n) for each, n in replicas)
+    assert f"the most that the replicas open together: {each_service()}." in page
+    assert f"A replica opens {most} at most; a log-sink {sink}." in sizing
+    assert f"+ {sink} x (log-sinks + 1)" in sizing
+    assert f"{most} x 12 + {sink} x 3 + 20 = {most * 12 + sink * 3 + 20}" in sizing
+    assert f"holds up to {most}\nconnections (the log-sink {sink})" in postgres
 
 
 def test_the_log_sink_alone_is_in_the_report(results: Results) -> None:

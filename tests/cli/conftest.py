@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import pytest
 from tests.patience import eventually_sync, patient
@@ -39,20 +39,28 @@ class Shell:
     env: dict[str, str] = field(default_factory=lambda: without_settings(os.environ))
     started: list[Command] = field(default_factory=list)
 
-    def run(self, *words: str, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    def run(
+        self,
+        *words: str,
+        env: Mapping[str, str] | None = None,
+        stdin: int | None = None,
+        stdout: TextIO | None = None,
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end; what it prints to stderr is apart if its `stdout` is given."""
         return subprocess.run(
             [*SEGUE, *words],
             cwd=self.folder,
             env={**self.env, **(env or {})},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
+            stdin=stdin,
+            stdout=stdout or subprocess.PIPE,
+            stderr=subprocess.PIPE if stdout else subprocess.STDOUT,
             text=True,
             timeout=patient(120),
             check=False,
         )
 
-    def start(self, *words: str, env: Mapping[str, str] | None = None) -> Command:
-        command = Command.started(words, self.folder, {**self.env, **(env or {})})
+    def start(self, *words: str, env: Mapping[str, str] | None = None, stdin: int | None = None) -> Command:
+        command = Command.started(words, self.folder, {**self.env, **(env or {})}, stdin)
         self.started.append(command)
         return command
 
@@ -81,10 +89,16 @@ class Command:
     output: Path
 
     @classmethod
-    def started(cls, words: tuple[str, ...], folder: Path, env: Mapping[str, str]) -> Command:
+    def started(cls, words: tuple[str, ...], folder: Path, env: Mapping[str, str], stdin: int | None = None) -> Command:
         output = folder / f"{words[0]}.out"
         with output.open("w") as file:
-            how: dict[str, Any] = {"stdout": file, "stderr": file, "text": True, "preexec_fn": restore_sigint}
+            how: dict[str, Any] = {
+                "stdin": stdin,
+                "stdout": file,
+                "stderr": file,
+                "text": True,
+                "preexec_fn": restore_sigint,
+            }
             process = subprocess.Popen([*SEGUE, *words], cwd=folder, env=env, **how)
         return cls(process, output)
 
@@ -95,6 +109,12 @@ class Command:
         until(lambda: words in self.printed() or self.process.poll() is not None, within_s, self.printed)
         assert words in self.printed()
         return self.printed()
+
+    def interrupt_question(self) -> None:
+        """Send SIGINT once the process reads the answer: Python does not see one that comes just before the read."""
+        stat = Path(f"/proc/{self.process.pid}/stat")
+        until(lambda: stat.read_text().rpartition(")")[2].split()[0] == "S", 60, self.printed)
+        self.process.send_signal(signal.SIGINT)
 
     def stop(self, number: signal.Signals) -> int:
         self.process.send_signal(number)

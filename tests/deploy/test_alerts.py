@@ -22,7 +22,7 @@ import orchestrator.log_events
 from chassis.observability.log_event import LogEvent
 from chassis.settings.names import SETTINGS
 from contracts.failures import FailureKind
-from segue_cli.__main__ import app
+from segue_cli.app import app
 from segue_cli.commands import artifacts, attempts, jobs, providers
 
 ALERTS = alerts()

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from pathlib import Path
+
+import pytest
+from tests.patience import patient
 
 from chassis.errors import EXIT_SETTINGS
 
 UNITS = Path(__file__).parents[2] / "deploy/systemd"
+PAGE = Path(__file__).parents[2] / "docs/operations/processes.md"
 SETUP, SERVICE = UNITS / "segue-setup.service", UNITS / "segue@.service"
 
 
@@ -52,3 +57,36 @@ def test_a_service_waits_for_what_setup_makes_and_then_says_itself_what_is_wrong
     # systemd restarts a service whose ExecStartPre= fails, whatever its exit code.
     assert all(each.startswith("-/") for each in waits)
     assert sum(int(each.rpartition(" ")[2]) for each in waits) < int(service["TimeoutStartSec"][0])
+
+
+@pytest.mark.parametrize("shell", ["sh", "bash"])
+def test_the_doctor_is_given_the_settings_of_the_services(tmp_path: Path, shell: str) -> None:
+    blocks = re.findall(r"(?ms)^```\n(.*?)^```$", PAGE.read_text("utf-8"))
+    files = {found[1]: block for block in blocks if (found := re.match(r"# /etc/segue/([\w-]+\.env)\n", block))}
+    url = "postgresql://segue:p$1@db/segue?sslmode=verify-full&sslrootcert=/etc/segue/ca.crt"
+    files["segue.env"] += f"DATABASE_URL='{url}'\n"
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    [command] = [block for block in blocks if "segue doctor" in block]
+    # Its environment is shown in place of the doctor, which asks the providers; there is no user `segue` here.
+    for there, here in (
+        ("/etc/segue/", f"{tmp_path}/"),
+        ("cd /var/lib/segue", f"cd {tmp_path}"),
+        ("runuser -u segue -- /opt/segue/bin/segue doctor", "env"),
+    ):
+        assert there in command
+        command = command.replace(there, here)
+    done = subprocess.run(
+        [shell, "-c", command],
+        env={"PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        timeout=patient(30),
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"DATABASE_URL={url}" in done.stdout.splitlines()
+    for name in ("segue.env", "fal-adapter.env", "replicate-adapter.env"):
+        for line in files[name].splitlines():
+            if not line.startswith(("#", "DATABASE_URL=")):
+                assert line in done.stdout.splitlines()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
 from collections.abc import Iterable
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
@@ -21,7 +23,7 @@ from chassis.kafka.topic_watch import TopicWatch
 from chassis.kafka.topics import admin, create_topics, describe, min_in_sync
 from chassis.settings.kafka.cluster import KafkaCluster
 from contracts.messages.requests import CancelRequested
-from contracts.topics import JOBS, PARTITIONS, REQUESTS, TOPICS, Topic, TopicNames
+from contracts.topics import DEAD_LETTERS, JOBS, PARTITIONS, REQUESTS, TOPICS, Topic, TopicNames
 from segue_cli.stack.topics import NotYet, ensure_topics
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(180)]
@@ -228,3 +230,15 @@ async def test_no_topic_is_created_with_fewer_copies_than_asked_for(servers: str
 
 async def test_how_many_brokers_confirm_a_record_is_known(servers: str) -> None:
     assert await min_in_sync(KafkaCluster(servers), [REQUESTS.name, JOBS.name]) == {REQUESTS.name: 1, JOBS.name: 1}
+
+
+async def test_segue_dlq_names_a_missing_topic_and_does_not_create_it(servers: str) -> None:
+    await delete(servers, DEAD_LETTERS)
+    env = {**os.environ, "KAFKA_BOOTSTRAP_SERVERS": servers}
+    pipes: dict[str, Any] = {"stdout": asyncio.subprocess.PIPE, "stderr": asyncio.subprocess.STDOUT}
+    command = await asyncio.create_subprocess_exec(sys.executable, "-m", "segue_cli", "dlq", env=env, **pipes)
+    printed, _ = await asyncio.wait_for(command.communicate(), patient(60))
+    assert command.returncode == 78
+    assert f"has no topic {DEAD_LETTERS.name}" in printed.decode()
+    async with admin(KafkaCluster(servers)) as client:
+        assert DEAD_LETTERS.name not in set(await client.list_topics())

@@ -1,5 +1,6 @@
 """Child processes: ready lines, start limits, termination, and the death of the parent."""
 
+import asyncio
 import json
 import os
 import signal
@@ -55,6 +56,20 @@ async def test_a_line_without_end_does_not_stop_the_reading() -> None:
         assert await process.wait() == 0
     assert sum(map(len, lines[:-1])) == 3_000_000
     assert lines[-1] == "last"
+
+
+async def test_a_child_is_read_on_when_a_line_cannot_be_taken() -> None:
+    lines: list[str] = []
+
+    def take(line: str) -> None:
+        lines.append(line)
+        raise OSError(f"{line}: no space")
+
+    argv = [sys.executable, "-c", "for n in range(100_000): print(n, 'more than a pipe holds', flush=True)"]
+    with pytest.raises(OSError, match=r"^0 more than a pipe holds: no space"):
+        async with child(argv, name="talker", on_line=take) as process:
+            assert await asyncio.wait_for(process.wait(), patient(60)) == 0
+    assert len(lines) == 100_000
 
 
 async def test_a_child_dies_with_a_parent_that_was_killed() -> None:

@@ -126,6 +126,27 @@ async def test_a_missing_setting_is_named(place: Place) -> None:
     assert place.files() == {MADE, ORPHAN}
 
 
+async def test_the_bound_of_the_rows_is_that_of_the_services(place: Place) -> None:
+    for days in ("1", "30", "nan", "36501"):
+        refused = await place.segue("gc", "--yes", SEGUE_ROW_RETENTION_DAYS=days)
+        told = "SEGUE_ROW_RETENTION_DAYS: must be a number of days, more than 30 and up to 36500\n"
+        assert (refused.code, refused.err) == (1, told)
+    assert (await place.segue("gc", "--dry-run", SEGUE_ROW_RETENTION_DAYS="30.5")).code == 0
+    assert place.files() == {MADE, ORPHAN}
+
+
+async def test_a_file_whose_deletion_failed_has_a_row_of_its_own(place: Place) -> None:
+    connection = await asyncpg.connect(place.environ["DATABASE_URL"])
+    await connection.execute("UPDATE log_sink.artifacts SET expired_at = now()")
+    await connection.close()
+    dry = await place.segue("gc", "--dry-run")
+    rows = [" ".join(line.split()) for line in dry.out.splitlines()]
+    assert "old enough: SEGUE_ARTIFACT_RETENTION_DAYS is not set 0 0 B goes" in rows, dry.out
+    assert "expired earlier, not deleted yet 1 1.5 kB goes" in rows, dry.out
+    assert (await place.segue("gc", "--orphan-age", "30d", "--yes")).code == 0
+    assert place.files() == {ORPHAN}
+
+
 async def test_it_finds_the_segue_that_runs_in_this_folder(place: Place) -> None:
     (place.cwd / ".segue").mkdir()
     (place.cwd / ".segue" / "up.env").write_text("".join(f"{name}='{at}'\n" for name, at in place.environ.items()))

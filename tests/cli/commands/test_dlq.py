@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,13 +17,18 @@ import typer
 from aiokafka import AIOKafkaProducer
 from tests.chassis.delivery.test_dead_letters import record
 from tests.chassis.toy import read, request
+from tests.cli.conftest import restore_sigint
 from tests.patience import patient
 
 from chassis.delivery.dead_letters import DeadLetter, to_record
 from chassis.delivery.handling import REPLAYED
 from chassis.kafka.broker import publish
+from chassis.kafka.topics import admin
+from chassis.settings.kafka.cluster import KafkaCluster
+from chassis.settings.names import KAFKA_SECURITY
 from contracts.topics import DEAD_LETTERS, REQUESTS
 from segue_cli.commands import dlq, replay
+from segue_cli.stack.environment import write_env
 
 GONE = "127.0.0.1:9"
 
@@ -107,9 +117,9 @@ async def test_nothing_is_published_unless_it_is_said_and_confirmed(shell: Any, 
         assert "Say which" in refused.stdout
     missing = shell.run("dlq", "replay", "0/7", "--yes", env=env)
     assert "There is no dead letter 0/7: `segue dlq` lists them." in missing.stdout
-    # Nobody answers: its stdin is closed.
-    unconfirmed = shell.run("dlq", "replay", "0/0", env=env)
-    assert unconfirmed.returncode != 0
+    unconfirmed = shell.run("dlq", "replay", "0/0", env=env, stdin=subprocess.DEVNULL)
+    assert unconfirmed.returncode == 2
+    assert unconfirmed.stdout.splitlines()[-1] == "Nothing was published."
     assert not await read(embedded_kafka, REQUESTS.name, 0)
 
 
@@ -193,3 +203,136 @@ def test_a_replay_that_no_longer_progresses_says_what_is_published(
     assert (code, lines[-1]) == (1, f"3 of {SENT} are published.")
     assert said.startswith(f"KAFKA_BOOTSTRAP_SERVERS: {embedded_kafka} did not answer (")
     assert said.endswith("; repeat the command then: to publish a record twice is harmless\n")
+
+
+async def topics_of(servers: str) -> set[str]:
+    async with admin(KafkaCluster(servers)) as client:
+        return set(await client.list_topics())
+
+
+async def test_a_cluster_without_the_topic_is_named_and_stays_as_it_is(shell: Any, embedded_kafka: str) -> None:
+    before = await topics_of(embedded_kafka)
+    env = {"KAFKA_BOOTSTRAP_SERVERS": embedded_kafka, "SEGUE_TOPIC_PREFIX": "mistyped."}
+    for words in ((), ("show", "0/0"), ("replay", "--all", "--yes")):
+        done = shell.run("dlq", *words, env=env)
+        assert done.returncode == 78
+        assert done.stdout == (
+            f"KAFKA_BOOTSTRAP_SERVERS: {embedded_kafka} has no topic mistyped.segue.dead-letters: is it the right"
+            " cluster, and the right SEGUE_TOPIC_PREFIX? `segue topics` creates what is missing\n"
+        )
+    assert await topics_of(embedded_kafka) == before
+
+
+def test_an_env_file_that_is_not_there_is_named_and_no_other_cluster_is_asked(shell: Any, embedded_kafka: str) -> None:
+    for words in ((), ("show", "0/0"), ("replay", "--all", "--yes")):
+        done = shell.run("dlq", *words, "--env-file", "typo.env", env={"KAFKA_BOOTSTRAP_SERVERS": embedded_kafka})
+        assert (done.returncode, done.stdout) == (78, "segue: typo.env is not there\n"), words
+
+
+def cluster_from(
+    monkeypatch: pytest.MonkeyPatch, folder: Path, file: dict[str, str], environment: dict[str, str]
+) -> KafkaCluster:
+    """The cluster of an env file, with this environment."""
+    for name in KAFKA_SECURITY:
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name + "_FILE", raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(folder)
+    write_env(folder / "other.env", file)
+    return dlq._cluster(folder / "other.env")
+
+
+LOGIN = {
+    "KAFKA_SECURITY_PROTOCOL": "SASL_PLAINTEXT",
+    "KAFKA_SASL_MECHANISM": "SCRAM-SHA-256",
+    "KAFKA_SASL_USERNAME": "operator",
+}
+
+
+def test_the_login_of_the_environment_is_not_sent_to_the_cluster_of_a_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    mine = {"KAFKA_BOOTSTRAP_SERVERS": "mine:9092", **LOGIN, "KAFKA_SASL_PASSWORD": "open-sesame"}
+    found = cluster_from(monkeypatch, tmp_path, {"KAFKA_BOOTSTRAP_SERVERS": "other:9092"}, mine)
+    assert (found.servers, found.login) == ("other:9092", None)
+
+
+def test_a_password_of_the_environment_gives_way_to_one_that_is_in_the_file_of_a_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "password").write_text("from-a-file\n")
+    file = {**LOGIN, "KAFKA_SASL_PASSWORD_FILE": str(tmp_path / "password")}
+    around = {"KAFKA_BOOTSTRAP_SERVERS": "mine:9092", "KAFKA_SASL_PASSWORD": "open-sesame"}
+    for servers in ({}, {"KAFKA_BOOTSTRAP_SERVERS": "other:9092"}):
+        found = cluster_from(monkeypatch, tmp_path, file | servers, around)
+        assert found.login is not None
+        assert found.login.password == "from-a-file"
+        assert found.servers == (around | servers)["KAFKA_BOOTSTRAP_SERVERS"]
+
+
+@pytest.mark.parametrize("refuse", ["Ctrl-C", "Ctrl-D", "n"])
+async def test_a_question_that_is_not_answered_with_yes_publishes_nothing(
+    shell: Any, embedded_kafka: str, refuse: str
+) -> None:
+    await bury(embedded_kafka, dead(1, "Faulty: one"))
+    terminal, end = os.openpty()
+    try:
+        command = shell.start("dlq", "replay", "--all", env={"KAFKA_BOOTSTRAP_SERVERS": embedded_kafka}, stdin=end)
+        command.until("Is the cause corrected?")
+        if refuse == "Ctrl-C":
+            command.interrupt_question()
+        else:
+            os.write(terminal, b"\x04" if refuse == "Ctrl-D" else b"n\n")
+        assert command.process.wait(patient(60)) == 2
+    finally:
+        os.close(terminal)
+        os.close(end)
+    assert command.printed().endswith("Nothing was published.\n")
+    assert "Aborted" not in command.printed()
+    assert not await read(embedded_kafka, REQUESTS.name, 0)
+
+
+STUCK = """
+import asyncio, sys
+from segue_cli.commands import replay
+
+publish, count = replay.publish, 0
+
+async def stuck(*arguments):
+    global count
+    count += 1
+    if count == 4:
+        print("stuck", flush=True)
+        await asyncio.Event().wait()
+    return await publish(*arguments)
+
+replay.publish = stuck
+from segue_cli.__main__ import main
+main()
+"""
+"""The command, whose fourth record is never confirmed."""
+
+
+def test_ctrl_c_says_how_many_are_published(shell: Any, embedded_kafka: str, until: Any) -> None:
+    only = dead(1, "Faulty").record
+    letters = (DeadLetter(replace(only, offset=n, timestamp=n + 1), "Faulty", 3) for n in range(SENT))
+    asyncio.run(bury(embedded_kafka, *letters))
+    output = shell.folder / "replay.out"
+    env = {**shell.env, "KAFKA_BOOTSTRAP_SERVERS": embedded_kafka}
+    how: dict[str, Any] = {"cwd": shell.folder, "env": env, "preexec_fn": restore_sigint}
+    with output.open("w") as file:
+        words = [sys.executable, "-c", STUCK, "dlq", "replay", "--all", "--yes"]
+        process = subprocess.Popen(words, stdout=file, stderr=file, **how)
+        try:
+            until(lambda: "stuck" in output.read_text(), 60, output.read_text)
+            process.send_signal(signal.SIGINT)
+            assert process.wait(patient(60)) == 130
+        finally:
+            process.kill()
+            process.wait()
+    printed = output.read_text()
+    assert f"3 of {SENT} are published.\n" in printed
+    assert "Interrupted; repeat the command for the others: to publish a record twice is harmless\n" in printed
+    assert "Traceback" not in printed
+    assert len(asyncio.run(read(embedded_kafka, REQUESTS.name, 3))) == 3

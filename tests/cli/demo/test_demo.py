@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
+import tempfile
 import time
 import wave
 from copy import deepcopy
@@ -12,7 +13,9 @@ from typing import Any
 
 import pytest
 
+from segue_cli.demo import command
 from segue_cli.demo.verdict import Sound, claims
+from segue_cli.stack.folder import State
 
 PLAYED = Sound(Path("pad.wav"), 20.0, "ab")
 JOB: dict[str, Any] = {
@@ -81,6 +84,20 @@ def test_a_job_without_attempts_breaks_claims_and_raises_nothing() -> None:
     verdict = claims(job, [], {**BILLS, "entries": []}, None)
     assert not all(claim.holds for claim in verdict)
     assert "no_route" in verdict[0].found
+
+
+def test_logs_that_cannot_be_kept_beside_the_file_are_kept_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logs, out = tmp_path / "state" / "logs", tmp_path / "out"
+    logs.mkdir(parents=True)
+    (logs / "gateway.log").write_text("a line")
+    assert command._keep_logs(State(logs.parent), out) == out / "logs"
+    assert (out / "logs" / "gateway.log").read_text() == "a line"
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    kept = command._keep_logs(State(logs.parent), tmp_path / "file")
+    assert (kept / "gateway.log").read_text() == "a line"
 
 
 @pytest.mark.e2e

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
 from importlib import import_module
@@ -9,8 +10,9 @@ from pathlib import Path
 
 import asyncpg
 import pytest
+from tests.patience import eventually, patient
 
-from chassis.errors import CannotStart
+from chassis.errors import CannotStart, CannotStartYet
 from chassis.observability.telemetry import make_telemetry
 from chassis.postgres.polled_gauges import OUTBOX_GAUGES, GaugeQuery, PolledGauges, due_gauge
 from chassis.postgres.pool import migrate, open_pool
@@ -19,12 +21,19 @@ from contracts.schemas import SCHEMAS, read_elsewhere
 from log_sink.store import QUARANTINE_GAUGE
 from orchestrator.store import JOB_GAUGES
 from segue_cli.stack.migrations import SCHEMAS as PACKAGES
-from segue_cli.stack.migrations import apply_migrations
+from segue_cli.stack.migrations import apply_migrations, await_migrations
 from segue_cli.stack.roles import READER, READER_TIME_LIMIT, role_of, statements
 
 REPOSITORY = Path(__file__).parents[3]
 PREFIX = "trial_"
 ROLES = [*dict.fromkeys(role_of(PREFIX, schema.service) for schema in SCHEMAS), PREFIX + READER]
+
+SESSIONS = "SELECT sessions FROM pg_stat_database WHERE datname = current_database()"
+"""The number of sessions that the database has had."""
+CUT = """
+SELECT count(pg_terminate_backend(pid)) FROM pg_locks
+WHERE relation = 'gateway.migrations'::regclass AND NOT granted
+"""
 
 
 @pytest.fixture
@@ -135,6 +144,48 @@ async def test_a_later_table_of_the_owner_is_granted(
             await connection.execute("DROP TABLE gateway.later")
     finally:
         await connection.close()
+
+
+async def test_waiting_for_a_schema_waits_for_the_grants_too(
+    owner: asyncpg.Connection[asyncpg.Record], database_url: str
+) -> None:
+    role, found = role_of(PREFIX, "gateway"), list[str]()
+    url, schemas = as_role(database_url, "gateway"), {"gateway": PACKAGES["gateway"]}
+    await owner.execute(f"REVOKE USAGE ON SCHEMA gateway FROM {role}")
+    with pytest.raises(
+        CannotStartYet, match=rf'the role "{role}" may not use schema gateway.* `segue roles`.*waited 0 s'
+    ):
+        await await_migrations(url, schemas, 0, lambda schema, _: found.append(schema))
+    before = await owner.fetchval(SESSIONS)
+    waiting = asyncio.create_task(await_migrations(url, schemas, patient(60), lambda schema, _: found.append(schema)))
+
+    async def looked() -> bool:
+        # The first look has ended by the time of the second.
+        return bool(waiting.done() or await owner.fetchval(SESSIONS) >= before + 2)
+
+    await eventually(looked, what="it has looked twice")
+    assert not waiting.done()
+    await owner.execute(f"GRANT USAGE ON SCHEMA gateway TO {role}")
+    await waiting
+    assert found == ["gateway"]
+
+
+async def test_waiting_for_a_schema_outlasts_a_connection_that_is_lost(
+    owner: asyncpg.Connection[asyncpg.Record], database_url: str
+) -> None:
+    found: list[str] = []
+    url, schemas = as_role(database_url, "gateway"), {"gateway": PACKAGES["gateway"]}
+    async with owner.transaction():
+        await owner.execute("LOCK TABLE gateway.migrations")
+        look = await_migrations(url, schemas, patient(60), lambda schema, _: found.append(schema))
+        waiting = asyncio.create_task(look)
+
+        async def cut() -> bool:
+            return bool(waiting.done() or await owner.fetchval(CUT))
+
+        await eventually(cut, what="it looks, and its connection is lost")
+    await waiting
+    assert found == ["gateway"]
 
 
 async def test_a_schema_that_is_not_migrated_names_who_has_to_do_it(

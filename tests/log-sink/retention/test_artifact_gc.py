@@ -188,6 +188,19 @@ async def test_old_files_are_deleted_only_with_a_retention_time(
     assert (totals.kept, totals.expired) == (Tally(), 2)
 
 
+async def test_files_that_could_not_be_deleted_are_told_apart_from_those_that_are_due(
+    made: Files, store: Store, pool: Pool, deliver: Any, story: Any
+) -> None:
+    await store_job(made, store, deliver, story)
+    await pool.execute("UPDATE artifacts SET expired_at = now() WHERE name = 'track.mp3'")
+    size = await pool.fetchval("SELECT size_bytes FROM artifacts WHERE name = 'track.mp3'")
+    found = await made.survey()
+    assert (found.due, found.left_over) == (Tally(), Tally(1, size))
+    found = await made.survey(timedelta(days=30))
+    assert (found.due, found.left_over) == (Tally(1, 330 - size), Tally(1, size))
+    assert (await made.delete(found))[0] == Deleted(1, size)
+
+
 async def test_a_store_without_the_files_of_the_rows_is_refused(
     made: Files, store: Store, deliver: Any, story: Any
 ) -> None:
@@ -202,6 +215,28 @@ async def test_a_survey_fails_at_once_while_the_retention_runs(made: Files, pool
         with pytest.raises(CannotCollect, match="right now"):
             await made.survey()
     assert (await made.survey()).orphans == ()
+
+
+@pytest.mark.parametrize(
+    ("granted", "told"),
+    [
+        ("CONNECT ON DATABASE {}", r'role "stranger" may not use schema log_sink, .* `segue roles`'),
+        ("USAGE ON SCHEMA log_sink", r'role "stranger" may not read and write all tables of schema log_sink .*GRANT'),
+    ],
+)
+async def test_a_right_that_is_missing_is_named_with_the_remedy(
+    made: Files, pool: Pool, granted: str, told: str
+) -> None:
+    database = await pool.fetchval("SELECT quote_ident(current_database())")
+    await pool.execute(f"CREATE ROLE stranger LOGIN; GRANT {granted.format(database)} TO stranger")
+    made.database_url = made.database_url.replace("segue@", "stranger@")
+    try:
+        with pytest.raises(CannotCollect, match=f"^DATABASE_URL: the {told}"):
+            await made.survey()
+        with pytest.raises(CannotCollect, match=f"^DATABASE_URL: the {told}"):
+            await stored_artifacts(made.database_url, 10)
+    finally:
+        await pool.execute("DROP OWNED BY stranger; DROP ROLE stranger")
 
 
 async def test_a_database_without_tables_is_reported_in_one_line(made: Files, server_url: str) -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 from aiokafka import AIOKafkaConsumer
 
 from chassis.delivery.handling import REPLAYED
+from chassis.kafka.metadata import never_create_topics
 from chassis.kafka.records import Unreadable, read_past_unreadable
 from chassis.settings.kafka.cluster import KafkaCluster
 from contracts.envelope import Envelope, Record, Undecodable, decode
@@ -139,8 +140,10 @@ async def read_letters(
 ) -> tuple[list[Letter], list[str]]:
     """The wanted ones of all letters that the topic holds now, oldest first, and the places of what is none.
 
-    `tell` is called with how many records have been read, each time that some are. Raises KafkaError.
+    `tell` is called with how many records have been read, each time that some are. Raises KafkaError, also if there is
+    no such topic, which it does not create.
     """
+    never_create_topics()
     read_past_unreadable()
     name = cluster.names.of(DEAD_LETTERS)
     letters: list[Letter] = []

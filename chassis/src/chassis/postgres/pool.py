@@ -37,6 +37,8 @@ else:
 T = TypeVar("T")
 START_LIMIT_S: Final = 30.0
 CLOSE_LIMIT_S: Final = 2.0
+POOL_SIZE: Final = 10
+"""The most connections that a process of most services opens; docs/operations/sizing.md counts with it."""
 TRANSIENT: tuple[type[Exception], ...] = (
     OSError,
     TimeoutError,
@@ -68,7 +70,7 @@ SESSION: Final = {
 
 @asynccontextmanager
 async def open_pool(
-    url: str, schema: str, *, max_size: int = 10, runtime: Runtime | None = None
+    url: str, schema: str, *, max_size: int = POOL_SIZE, runtime: Runtime | None = None
 ) -> AsyncIterator[Pool]:
     """A pool whose connections work in `schema`. Raises CannotStartYet if the database does not within 30 s.
 

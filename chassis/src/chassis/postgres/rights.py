@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Final
-
-import asyncpg
+from typing import TYPE_CHECKING, Final
 
 from contracts.schemas import read_elsewhere
+
+if TYPE_CHECKING:
+    from chassis.postgres.pool import Connection
 
 _RIGHTS: Final = """
 SELECT current_user AS role, current_database() AS database, n.oid IS NOT NULL AS existing,
@@ -30,7 +31,7 @@ AND NOT (has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SE
 """
 
 
-async def missing_rights(connection: asyncpg.Connection[asyncpg.Record], schema: str) -> str | None:
+async def missing_rights(connection: Connection, schema: str) -> str | None:
     """The privilege that the role of a schema's service lacks, as one line with the remedy; None if it lacks none."""
     row = await connection.fetchrow(_RIGHTS, schema)
     if row is None:

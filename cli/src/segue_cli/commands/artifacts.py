@@ -90,7 +90,7 @@ def gc(
 ) -> None:
     """Delete files that are old enough, and orphans: files that a killed collection left behind."""
     from chassis.observability.logs import configure_logs
-    from chassis.settings.service import DEFAULT_ROW_RETENTION_DAYS
+    from chassis.settings.service import DEFAULT_ROW_RETENTION_DAYS, LEAST_ROW_RETENTION_DAYS
     from log_sink.retention.artifact_gc import AGE_OF_ORPHANS, CannotCollect
     from segue_cli.views.console import console
 
@@ -98,13 +98,13 @@ def gc(
     _read_settings(env_file)
     database_url, store_url = _required("DATABASE_URL"), _required("ARTIFACT_STORE_URL")
     keep, orphan_age = older_than or _period(RETENTION), orphan_age or AGE_OF_ORPHANS
-    keep_rows = _period(ROW_RETENTION) or timedelta(days=DEFAULT_ROW_RETENTION_DAYS)
+    keep_rows = _period(ROW_RETENTION, more_than=LEAST_ROW_RETENTION_DAYS) or timedelta(days=DEFAULT_ROW_RETENTION_DAYS)
     out = console()
     try:
         found = asyncio.run(_survey(database_url, store_url, keep, orphan_age, keep_rows))
         out.print(_where(database_url, store_url), markup=False)
         out.print(_what_would_go(found, keep, orphan_age))
-        if dry_run or not (found.due.files or found.orphans):
+        if dry_run or not _number(found):
             out.print("Nothing was deleted." if dry_run else "There is nothing to delete.")
             return
         if not yes:
@@ -161,8 +161,9 @@ def _what_would_go(found: Survey, keep: timedelta | None, orphan_age: timedelta)
     orphans = Tally(len(found.orphans), sum(file.size_bytes for file in found.orphans))
     rows = (
         (old, found.due, "goes"),
+        ("expired earlier, not deleted yet", found.left_over, "goes"),
         (f"orphans, older than {_days(orphan_age)}", orphans, "goes"),
-        ("known by a row", found.standing.get("kept", Tally()), "stays, unless it is old enough"),
+        ("known by a row", found.standing.get("kept", Tally()), "stays, unless it is counted above"),
         (
             "not known yet",
             found.standing.get("young", Tally()),
@@ -175,13 +176,18 @@ def _what_would_go(found: Survey, keep: timedelta | None, orphan_age: timedelta)
     return table
 
 
+def _number(found: Survey) -> int:
+    """How many files would be deleted."""
+    return found.due.files + found.left_over.files + len(found.orphans)
+
+
 def _ask(found: Survey) -> None:
     if not sys.stdin.isatty():
         print(
             "Nothing was deleted: there is no terminal for the question; --yes deletes without asking.", file=sys.stderr
         )
         raise typer.Exit(2)
-    typer.confirm(f"Delete {found.due.files + len(found.orphans):,} files?", abort=True)
+    typer.confirm(f"Delete {_number(found):,} files?", abort=True)
 
 
 def _read_settings(env_file: Path | None) -> None:
@@ -209,15 +215,18 @@ def _required(name: str) -> str:
     return value
 
 
-def _period(name: str) -> timedelta | None:
+def _period(name: str, more_than: float | None = None) -> timedelta | None:
+    """A setting in days, by the bounds of the services: from 1, or more than `more_than`."""
     if not (told := os.environ.get(name)):
         return None
     try:
         days = float(told)
     except ValueError:
         days = 0
-    if not 1 <= days <= MOST_DAYS:
-        sys.exit(f"{name}: must be a number of days from 1 to {MOST_DAYS}")
+    fits = days >= 1 if more_than is None else days > more_than
+    if not (fits and days <= MOST_DAYS):
+        least = "from 1" if more_than is None else f"more than {more_than:g} and up"
+        sys.exit(f"{name}: must be a number of days, {least} to {MOST_DAYS}")
     return timedelta(days=days)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from segue_cli.commands.jobs import PENDING, POLL_S, ApiOption, at_api
+from segue_cli.commands.jobs import PENDING, POLL_S, ApiOption, at_api, told_if_cut_off
 
 if TYPE_CHECKING:
     from segue_cli.commands.api import Api
@@ -70,6 +70,7 @@ def resolve(
     at another provider. The exit status is 0 if the attempt is resolved, 4 if it is not resolved in time, 2 if you did
     not confirm it, and 1 if the API refused or did not answer.
     """
+    from segue_cli.commands.api import RESOLVE_UNKNOWN
     from segue_cli.views.attempts import told_apart
 
     if (accepted is None) is not never_accepted:
@@ -79,7 +80,8 @@ def resolve(
         if never_accepted and not yes and not _sure(before):
             print("Nothing was changed.")
             raise typer.Exit(NOT_CONFIRMED)
-        print(segue.resolve(attempt_id, accepted)["message"], flush=True)
+        with told_if_cut_off(RESOLVE_UNKNOWN):
+            print(segue.resolve(attempt_id, accepted)["message"], flush=True)
         after = _settled(segue, before, wait)
     settled = _is_settled(after, before)
     print(told_apart(after, settled=settled))
@@ -96,11 +98,13 @@ def collect(
     Nothing is paid for. The files are stored with the attempt; the state of its job does not change. The exit status is
     0 if the files are stored, 4 if they are not stored yet, and 1 if the API refused or did not answer.
     """
+    from segue_cli.commands.api import COLLECT_UNKNOWN
     from segue_cli.views.attempts import told_apart
 
     with at_api(api) as segue:
         before = segue.attempt(attempt_id)
-        print(segue.collect(attempt_id)["message"], flush=True)
+        with told_if_cut_off(COLLECT_UNKNOWN):
+            print(segue.collect(attempt_id)["message"], flush=True)
         deadline = time.monotonic() + wait
         while (after := segue.attempt(attempt_id))["state"] != "succeeded" and time.monotonic() < deadline:
             if after["message"] != before["message"]:
@@ -114,9 +118,11 @@ def collect(
 
 
 def _sure(attempt: dict[str, Any]) -> bool:
+    from segue_cli.views.console import confirmed
+
     if attempt["look_for"]:
         print(f"You looked for {attempt['look_for']}")
-    return typer.confirm(f"{attempt['provider']} never accepted it, and the job may be paid for elsewhere?")
+    return confirmed(f"{attempt['provider']} never accepted it, and the job may be paid for elsewhere?")
 
 
 def _settled(segue: Api, before: dict[str, Any], within_s: float) -> dict[str, Any]:

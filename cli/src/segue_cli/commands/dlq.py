@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
@@ -12,7 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Final, NoReturn, TypeVar
 import typer
 
 from chassis.errors import EXIT_SETTINGS
-from segue_cli.stack.environment import given, read_env
+from chassis.settings.env_file import BadEnvironment
+from chassis.settings.names import KAFKA_SECURITY, SECRETS, SUFFIX
+from chassis.settings.secret_files import replace, with_secrets
+from segue_cli.stack.environment import as_written, read_env
 from segue_cli.stack.folder import FOLDER
 
 if TYPE_CHECKING:
@@ -103,9 +107,11 @@ def replay(
 
     A record that was processed meanwhile changes nothing, so that replaying one twice is harmless: nothing is paid for
     again. A command to run an attempt is published with --runs only: its job may have been cancelled. The letters stay
-    until their retention is over. The exit status is 0 if all are published, 1 if some are not, and 2 if it was not
-    confirmed.
+    until their retention is over. The exit status is 0 if all are published, 1 if some are not, 2 if it was not
+    confirmed, and 130 after Ctrl-C, with how many are published.
     """
+    from segue_cli.views.console import confirmed
+
     narrowed = any((service, topic, error, job))
     if bool(places) + narrowed + every != 1:
         _refuse("Say which: the places of letters, or --service, --topic, --error and --job, or --all.")
@@ -119,7 +125,7 @@ def replay(
         return
     by_topic = Counter(letter.topic for letter in chosen)
     print(f"To publish again: {', '.join(f'{n} of {name}' for name, n in sorted(by_topic.items()))}")
-    if not yes and not typer.confirm("Is the cause corrected?"):
+    if not yes and not confirmed("Is the cause corrected?"):
         print("Nothing was published.")
         raise typer.Exit(NOT_CONFIRMED)
     raise typer.Exit(_publish(cluster, chosen, runs=runs))
@@ -128,6 +134,7 @@ def replay(
 def _publish(cluster: KafkaCluster, chosen: Sequence[Letter], *, runs: bool) -> int:
     """Publish the records of letters, and say of each that is not published why; returns the exit status."""
     from segue_cli.commands.replay import Replay
+    from segue_cli.stack.signals import INTERRUPTED
     from segue_cli.views.console import console
 
     with console(stderr=True).status("Publishing …") as status:
@@ -142,16 +149,18 @@ def _publish(cluster: KafkaCluster, chosen: Sequence[Letter], *, runs: bool) -> 
 
         try:
             _run(publish, cluster)
-            broken_off = None
+            code, broken_off = FAILED if replay.left else 0, ""
         except CannotReach as error:
-            broken_off = error
+            code, broken_off = FAILED, f"{error}; repeat the command then"
+        except KeyboardInterrupt:
+            code, broken_off = INTERRUPTED, "Interrupted; repeat the command for the others"
     order = {letter.id: n for n, letter in enumerate(chosen)}
     for letter, why in sorted(replay.left, key=lambda each: order[each[0].id]):
         print(f"{letter.id}: not published: {why}")
     print(f"{replay.published} of {len(chosen)} are published.")
-    if broken_off is not None:
-        print(f"{broken_off}; repeat the command then: to publish a record twice is harmless", file=sys.stderr)
-    return FAILED if broken_off is not None or replay.left else 0
+    if broken_off:
+        print(f"{broken_off}: to publish a record twice is harmless", file=sys.stderr)
+    return code
 
 
 def _wanted(service: str | None, topic: str | None, error: str | None, job: str | None) -> Callable[[Letter], bool]:
@@ -175,6 +184,7 @@ def _chosen(cluster: KafkaCluster, places: Sequence[str]) -> list[Letter]:
 
 def _read(cluster: KafkaCluster, wanted: Callable[[Letter], bool]) -> tuple[list[Letter], list[str]]:
     from chassis.delivery.letters import read_letters
+    from segue_cli.stack.topics import BrokerAway
     from segue_cli.views.console import console
 
     with console(stderr=True).status("Reading the dead letters …") as status:
@@ -184,12 +194,32 @@ def _read(cluster: KafkaCluster, wanted: Callable[[Letter], bool]) -> tuple[list
                 step()
                 status.update(f"Reading the dead letters … {count:,}")
 
+            await _require_topic(cluster)
             return await read_letters(cluster, wanted, told)
 
         try:
             return _run(read, cluster)
-        except CannotReach as error:
+        except (BrokerAway, CannotReach) as error:
             _refuse(str(error))
+
+
+async def _require_topic(cluster: KafkaCluster) -> None:
+    """Check that the cluster has the topic of the letters: another one must not look as if there were none.
+
+    Raises BrokerAway.
+    """
+    from chassis.kafka.access import denied_topics
+    from chassis.kafka.topics import describe
+    from contracts.topics import DEAD_LETTERS
+    from segue_cli.stack.topics import LIMIT_S as ANSWER_LIMIT_S
+    from segue_cli.stack.topics import BrokerAway, asked
+
+    there = await asked(cluster, ANSWER_LIMIT_S, lambda: describe(cluster, [DEAD_LETTERS]))
+    if denied := denied_topics(cluster, there, reads=[DEAD_LETTERS]):
+        raise BrokerAway(f"{cluster.setting}: {'; '.join(denied.values())}")
+    if (name := cluster.names.of(DEAD_LETTERS)) not in there:
+        right = "is it the right cluster, and the right SEGUE_TOPIC_PREFIX?"
+        raise BrokerAway(f"{_SERVERS}: {cluster} has no topic {name}: {right} `segue topics` creates what is missing")
 
 
 def _run(work: Callable[[Callable[[], None]], Awaitable[T]], cluster: KafkaCluster) -> T:
@@ -214,17 +244,24 @@ def _run(work: Callable[[Callable[[], None]], Awaitable[T]], cluster: KafkaClust
 
 
 def _cluster(env_file: Path | None) -> KafkaCluster:
+    """The cluster of the settings; those of a file go before all others. Raises BadEnvironment."""
     from segue_cli.stack.topics import BrokerAway, cluster_of
 
-    environ = given(Path.cwd())
-    if env_file is not None:
-        environ |= read_env(env_file)
-    elif _SERVERS not in environ:
-        environ |= read_env(FOLDER / "up.env")
+    if env_file is not None and not env_file.exists():
+        raise BadEnvironment(f"{env_file} is not there")
+    environ = as_written(Path.cwd())
+    if env_file is not None or _SERVERS not in environ:
+        told = read_env(env_file or FOLDER / "up.env")
+        if _SERVERS in told:
+            # The login of one cluster must not be sent to another; what a setting lacks is read from os.environ.
+            for name in (each + suffix for each in KAFKA_SECURITY for suffix in ("", SUFFIX)):
+                environ.pop(name, None)
+                os.environ.pop(name, None)
+        replace(environ, told, SECRETS)
     if _SERVERS not in environ:
         _refuse(f"{_SERVERS} is not set, and no `segue up` runs in this folder: there is no broker to ask.")
     try:
-        return cluster_of(environ)
+        return cluster_of(with_secrets(environ, SECRETS))
     except BrokerAway as error:
         _refuse(str(error))
 

@@ -62,6 +62,9 @@ def submit(
     api: ApiOption = None,
 ) -> None:
     """Request a track."""
+    from segue_cli.commands.api import submit_unknown
+    from segue_cli.commands.output_place import require_file, require_folder
+
     sung = vocals if vocals is not None else (True if lyrics else None)
     said: dict[str, Any] = {
         "prompt": prompt,
@@ -79,9 +82,15 @@ def submit(
         "lost_output_policy": lost_output_policy,
     }
     request = {name: value for name, value in said.items() if value is not None}
+    if out is not None:
+        require_file(out, "--out")
+    elif wait:
+        require_folder(Path(), "--wait")
+    key = key or str(uuid4())
     with at_api(api) as segue:
-        accepted = segue.submit(request, key or str(uuid4()))
-        print(f"job {accepted['job_id']}", flush=True)
+        with told_if_cut_off(submit_unknown(key)):
+            accepted = segue.submit(request, key)
+            print(f"job {accepted['job_id']}", flush=True)
         if not wait and out is None:
             print(f"Follow it with:  segue logs {accepted['job_id']} --follow")
             return
@@ -147,11 +156,13 @@ def cancel(
     The exit status is 0 if it was cancelled, 3 if it was too late, 4 if the result is not known yet, and 1 if the API
     refused or did not answer. A repeated call is harmless.
     """
-    with at_api(api) as segue:
+    from segue_cli.commands.api import CANCEL_UNKNOWN
+
+    with at_api(api) as segue, told_if_cut_off(CANCEL_UNKNOWN):
         found = segue.cancel(job_id, wait)
-    outcome = found["cancel"]
-    print(f"job {found['id']}: {found['status']} ({outcome['effect']})")
-    print(outcome["message"])
+        outcome = found["cancel"]
+        print(f"job {found['id']}: {found['status']} ({outcome['effect']})")
+        print(outcome["message"], flush=True)
     if outcome["effect"] == "pending":
         print(f"Watch it with:  segue logs {found['id']} --follow")
     raise typer.Exit(_CANCEL_STATUS.get(outcome["effect"], 0))
@@ -170,7 +181,19 @@ def at_api(option: str | None) -> Iterator[Api]:
         raise typer.Exit(1) from None
 
 
+@contextmanager
+def told_if_cut_off(unknown: str) -> Iterator[None]:
+    """Print `unknown` to stderr if Ctrl-C, or output that cannot be written, ends the block: its answer is not seen."""
+    try:
+        yield
+    except (KeyboardInterrupt, OSError):
+        print(f"\n{unknown}" if sys.stderr.isatty() else unknown, file=sys.stderr)
+        raise
+
+
 def _wait_and_fetch(segue: Api, job_id: str, out: Path | None) -> int:
+    from segue_cli.commands.api import ApiFailed, NotFetched
+    from segue_cli.stack.signals import INTERRUPTED
     from segue_cli.views.console import console
     from segue_cli.views.jobs import job_screen
 
@@ -179,13 +202,20 @@ def _wait_and_fetch(segue: Api, job_id: str, out: Path | None) -> int:
         found = _ended(segue, job_id)
     except KeyboardInterrupt:
         print(f"\nThe job goes on. Look at it with:  segue job {job_id}")
-        return 130
+        return INTERRUPTED
     if found["status"] != "succeeded":
         screen.print(job_screen(found, segue.base))
         return 1
     for n, artifact in enumerate(found["artifacts"]):
         to = out if out is not None and n == 0 else (out.parent if out else Path()) / f"{job_id[:8]}-{artifact['name']}"
-        size = segue.download(artifact["url"], to)
+        kept = f"Job {job_id} has succeeded, and its file is stored:  curl -fo FILE {segue.url(artifact['url'])}"
+        try:
+            size = segue.download(artifact["url"], to)
+        except NotFetched as error:
+            raise ApiFailed(f"{error}\n{kept}") from error
+        except KeyboardInterrupt:
+            print(f"\n{kept}", file=sys.stderr)
+            return INTERRUPTED
         print(f"{to}  ({size:,} bytes, made by {found['provider']})")
     return 0
 

@@ -10,13 +10,14 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
+from chassis.errors import EXIT_SETTINGS
 from chassis.runtime.private_files import keep_private
 from chassis.settings.names import SECRETS, unknown_names
 from chassis.settings.secret_files import secret_files, with_secrets
 from contracts.text import escaped_line
 from segue_cli.stack import environment
 from segue_cli.stack.components import Part, StackFailed, exit_in_words, from_here
-from segue_cli.stack.folder import FOLDER, AlreadyUp, State, held
+from segue_cli.stack.folder import FOLDER, AlreadyUp, CannotUse, State, held
 from segue_cli.stack.progress import told
 from segue_cli.stack.run import Plan, Stack, stack
 from segue_cli.stack.signals import INTERRUPTED, run_until_told
@@ -34,6 +35,9 @@ def up(*, live: bool, port: int) -> int:
         api = environment.read_env(FOLDER / "up.env").get(environment.API)
         out.print(Text(f"{error}{f', at {api}' if api else ''}; stop that one with Ctrl-C first", style="red"))
         return 1
+    except CannotUse as error:
+        console(stderr=True).print(Text(f"segue: {error}", style="red"), soft_wrap=True)
+        return EXIT_SETTINGS
     if code == INTERRUPTED:
         out.print("Stopped.")
         return 0

@@ -24,6 +24,7 @@ from chassis.errors import EXIT_SETTINGS, EXIT_TEMPORARY
 from chassis.runtime.private_files import keep_private
 from segue_cli.commands.api import Api, ApiFailed, connected
 from segue_cli.commands.follow import follow_log
+from segue_cli.commands.output_place import require_folder
 from segue_cli.demo import view
 from segue_cli.demo.verdict import Sound, answered, claims, listen
 from segue_cli.stack import environment
@@ -55,6 +56,7 @@ class Shown:
 def demo(out: Path) -> int:
     """Run the demo; returns 0 only if every claim is true."""
     keep_private()
+    require_folder(out, "--out")
     screen = console()
     with tempfile.TemporaryDirectory(prefix="segue-demo-") as folder, held(Path(folder)) as state:
         environ = {**environment.without_settings(os.environ), "MUSIC_PROVIDER": "fal"}
@@ -137,6 +139,9 @@ def _fetch(segue: Api, job: dict[str, Any], out: Path) -> tuple[Sound | None, li
 
 
 def _keep_logs(state: State, out: Path) -> Path:
+    """Copy the logs into the folder, or into a new one if that is impossible by now, such as on a full disk."""
     kept = out / "logs"
-    shutil.copytree(state.logs, kept, dirs_exist_ok=True)
-    return kept
+    try:
+        return Path(shutil.copytree(state.logs, kept, dirs_exist_ok=True))
+    except OSError:
+        return Path(shutil.copytree(state.logs, tempfile.mkdtemp(prefix="segue-demo-logs-"), dirs_exist_ok=True))

@@ -104,9 +104,10 @@ async def child(
 
     Raises `ChildFailed` if the child ends before that, or `ready_within_s` seconds pass.
 
-    Both output streams go to `on_line`, line by line. The child has its own process group, so Ctrl-C reaches only the
-    parent. On Linux the kernel sends it `death_signal` when the thread that started it ends, so start it from a
-    long-lived thread; on other systems it may watch its stdin, a pipe that closes when the parent ends.
+    Both output streams go to `on_line`, line by line. If it raises they are read on, since a child with a full pipe
+    stands still, and its first error is raised at the end of the block. The child has its own process group, so Ctrl-C
+    reaches only the parent. On Linux the kernel sends it `death_signal` when the thread that started it ends, so start
+    it from a long-lived thread; on other systems it may watch its stdin, a pipe that closes when the parent ends.
     """
     process = await asyncio.create_subprocess_exec(
         *argv,
@@ -123,13 +124,17 @@ async def child(
     )
     running = Child(process, name)
     found: asyncio.Future[Mapping[str, Any]] = asyncio.get_running_loop().create_future()
+    raised: list[Exception] = []
 
     def take(line: str) -> None:
         running.tail.append(line)
         if ready is not None and not found.done() and (parsed := ready(line)) is not None:
             found.set_result(parsed)
         if on_line is not None:
-            on_line(line)
+            try:
+                on_line(line)
+            except Exception as error:  # noqa: BLE001 - whatever it is, the pipe has to be read on
+                raised[:] = raised or [error]
 
     streams = [stream for stream in (process.stdout, process.stderr) if stream is not None]
     readers = [asyncio.create_task(_read(stream, take)) for stream in streams]
@@ -140,6 +145,8 @@ async def child(
     finally:
         await running.stop(grace_s=grace_s)
         await _drain(readers)
+    if raised:
+        raise raised[0]
 
 
 def dies_with_parent(sig: signal.Signals) -> Callable[[], None] | None:

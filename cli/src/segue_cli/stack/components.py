@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -64,15 +64,56 @@ def service_again(service: str, port: int, env_file: Path) -> str:
 
 
 def log_to(path: Path) -> tuple[LineSink, Callable[[], None]]:
-    """A sink that appends lines to a file of the owner's alone without buffering, and a function that closes it."""
-    descriptor = private_opener(str(path), os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-    file = os.fdopen(descriptor, "a", encoding="utf-8", buffering=1)
+    """A sink that appends lines to a file of the owner's alone without buffering, and a function that closes it.
 
-    def take(line: str) -> None:
-        if not file.closed:
-            file.write(escaped(line) + "\n")
+    Lines that cannot be written, as on a full disk, are left out. That is said once on stderr, and in the file how many
+    are missing, as soon as it can be written again.
+    """
+    log = _Log(path)
+    return log.take, log.close
 
-    return take, file.close
+
+class _Log:
+    """A log file that never fails."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        # Unbuffered: a buffer keeps what could not be written, and raises again when the file is closed.
+        self._file = open(path, "ab", buffering=0, opener=private_opener)  # noqa: SIM115 - `close` closes it
+        self._missing = 0
+        self._within_line = False
+        self._said = False
+
+    def take(self, line: str) -> None:
+        if self._file.closed:
+            return
+        try:
+            if self._missing:
+                self._write(f"segue: {self._missing} lines are missing here: they could not be written")
+                self._missing = 0
+            self._write(line)
+        except OSError as error:
+            self._missing += 1
+            self._say(error)
+
+    def close(self) -> None:
+        with suppress(OSError):
+            self._file.close()
+
+    def _write(self, line: str) -> None:
+        start = "\n" if self._within_line else ""
+        rest = memoryview(f"{start}{escaped(line)}\n".encode())
+        while rest:
+            rest = rest[self._file.write(rest) :]
+            self._within_line = bool(rest)
+
+    def _say(self, error: OSError) -> None:
+        if self._said:
+            return
+        self._said = True
+        with suppress(OSError):  # The output may be on the same full disk, and the current folder deleted.
+            why = f"{from_here(self._path)} cannot be written ({error.strerror}); lines are left out until it can"
+            print(f"segue: {why}", file=sys.stderr, flush=True)
 
 
 def exit_in_words(code: int) -> str:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, TextIO
 
 from chassis.runtime.private_files import FOLDER as PRIVATE
 from chassis.runtime.private_files import PASSAGE, close_file, close_folder, private_folder, private_opener
+from contracts.text import escaped_line
 
 FOLDER: Final = Path(".segue")
 DATABASE: Final = "postgres"
@@ -48,9 +49,23 @@ class AlreadyUp(Exception):
     """Another `segue up` uses the folder; the message names its process."""
 
 
+class CannotUse(Exception):
+    """The folder cannot be written, or belongs to another user; the message is one line with the remedy."""
+
+
 @contextmanager
 def held(folder: Path) -> Iterator[State]:
-    """Lock the folder for the length of the block, closed to other users. Raises AlreadyUp."""
+    """Lock the folder for the length of the block, closed to other users. Raises AlreadyUp and CannotUse."""
+    try:
+        state, lock = _locked(folder)
+    except OSError as error:
+        raise CannotUse(_unusable(folder, error)) from error
+    with lock:
+        yield state
+
+
+def _locked(folder: Path) -> tuple[State, TextIO]:
+    """The folder, closed to other users, and the open file that holds its lock."""
     private_folder(folder, passage())
     state = State(folder.resolve())
     for each in folder.iterdir():
@@ -59,8 +74,9 @@ def held(folder: Path) -> Iterator[State]:
         elif each.name != DATABASE:  # If we are root it belongs to another user, and PostgreSQL restricts it.
             close_folder(each)
     private_folder(state.logs)
-    # Never deleted: a process that opened the deleted file would hold a lock that no other process sees.
-    with open(folder / "up.lock", "a+", opener=private_opener) as lock:
+    with ExitStack() as opened:
+        # Never deleted: a process that opened the deleted file would hold a lock that no other process sees.
+        lock = opened.enter_context(open(folder / "up.lock", "a+", opener=private_opener))
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -69,4 +85,17 @@ def held(folder: Path) -> Iterator[State]:
         lock.truncate(0)
         lock.write(str(os.getpid()))
         lock.flush()
-        yield state
+        opened.pop_all()
+    return state, lock
+
+
+def _unusable(folder: Path, error: OSError) -> str:
+    try:
+        above = str(folder.absolute().parent)
+    except FileNotFoundError:
+        above = "a folder that has been deleted"
+    why = "it is no folder" if isinstance(error, FileExistsError) else error.strerror or str(error)
+    if error.filename is not None and (name := Path(os.fsdecode(error.filename)).name) != folder.name:
+        why = f"{name}: {why}"
+    what = escaped_line(f"{folder.name} in {above} cannot be used ({why})")
+    return f"{what}; nothing was started: start it in a folder of your own"

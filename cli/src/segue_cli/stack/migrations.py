@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Final
@@ -13,7 +14,8 @@ import asyncpg
 
 from chassis.errors import EXIT_SETTINGS, CannotStart, CannotStartYet
 from chassis.postgres.connect import connect, error_text, refusal, usable_url
-from chassis.postgres.pool import AT_START, latest_migration, migrate
+from chassis.postgres.pool import AT_START, TRANSIENT, latest_migration, migrate
+from chassis.postgres.rights import missing_rights
 from chassis.runtime.retry import retry
 from contracts.schemas import SCHEMAS as MAP
 
@@ -21,6 +23,8 @@ SCHEMAS: Final = {schema.name: schema.package for schema in MAP}
 """The schema of each service, and the package with its migrations."""
 LOOK_EVERY_S: Final = 1.0
 _CONNECT_LIMIT_S: Final = 5.0
+_LOOK_LIMIT_S: Final = 30.0
+"""Time limit for the questions of one look, in seconds: a server that hangs is connected to again."""
 
 Tell = Callable[[str, str], None]
 """Called with a schema, and what became of it."""
@@ -47,7 +51,7 @@ async def apply_migrations(url: str, schemas: Mapping[str, str], tell: Tell) -> 
 
 
 async def await_migrations(url: str, schemas: Mapping[str, str], within_s: float, tell: Tell) -> None:
-    """Wait until each schema has the newest migration of its package; nothing is changed.
+    """Wait until each schema has the newest migration of its package, and the role may see that; nothing is changed.
 
     Raises CannotStartYet if that is not so within `within_s` seconds, and CannotStart at once if the database refuses
     the login.
@@ -73,17 +77,28 @@ async def _applied(url: str, schemas: Mapping[str, str]) -> dict[str, str]:
         if (why := refusal(error)) is not None:
             raise why from error
         raise NotThereYet(f"DATABASE_URL: no connection to {database.name}: {error_text(error)}") from error
-    found: dict[str, str] = {}
     try:
-        for schema, package in schemas.items():
-            newest, applied = latest_migration(import_module(package)), await applied_migration(connection, schema)
-            if applied is None or applied < newest:
-                behind = f"schema {schema} is at {applied or 'nothing'}, not yet at {newest}"
-                raise NotThereYet(f"DATABASE_URL: {behind}: run `segue migrate`")
-            found[schema] = applied
+        async with asyncio.timeout(_LOOK_LIMIT_S):
+            return {schema: await _newest(connection, schema, package) for schema, package in schemas.items()}
+    except TRANSIENT as error:
+        raise NotThereYet(f"DATABASE_URL: {database.name} did not answer: {error_text(error)}") from error
     finally:
-        await connection.close(timeout=5)
-    return found
+        with suppress(*TRANSIENT):
+            await connection.close(timeout=5)
+
+
+async def _newest(connection: asyncpg.Connection[asyncpg.Record], schema: str, package: str) -> str:
+    """The newest migration of a schema, whose rights may still be granted. Raises NotThereYet and TRANSIENT."""
+    newest = latest_migration(import_module(package))
+    try:
+        applied = await applied_migration(connection, schema)
+    except asyncpg.InsufficientPrivilegeError as error:
+        missing = await missing_rights(connection, schema)
+        raise NotThereYet(missing or f"DATABASE_URL: {error_text(error)}: run `segue roles --apply`") from error
+    if applied is None or applied < newest:
+        behind = f"schema {schema} is at {applied or 'nothing'}, not yet at {newest}"
+        raise NotThereYet(f"DATABASE_URL: {behind}: run `segue migrate`")
+    return applied
 
 
 def run(names: Sequence[str], wait_s: float | None) -> int:

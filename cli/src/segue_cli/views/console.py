@@ -6,6 +6,7 @@ import sys
 from io import TextIOWrapper
 from typing import Any, Final, TextIO
 
+import typer
 from rich.console import Console, ConsoleOptions, ConsoleRenderable, RenderHook, RenderResult
 from rich.measure import Measurement
 from rich.segment import Segment
@@ -85,6 +86,15 @@ def console(*, stderr: bool = False) -> Console:
         made = Console(file=made.file, highlight=False, width=_WIDTH_OF_FILES)
     made.push_render_hook(_Printable())
     return made
+
+
+def confirmed(question: str) -> bool:
+    """Ask, and return whether the answer is yes; it is not if there is none: at Ctrl-C, or at the end of the input."""
+    try:
+        return typer.confirm(question)
+    except typer.Abort:
+        print()  # The question has no end of its line.
+        return False
 
 
 def plain_table(*columns: str, title: str | None = None) -> Table:

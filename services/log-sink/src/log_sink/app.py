@@ -32,6 +32,8 @@ SCHEMA: Final = "log_sink"
 GATHER: Final = Gather(min_bytes=64 * 1024, within_ms=100)
 """A job's events follow each other within milliseconds, and one transaction for several of them costs little more than
 for one. Whoever asks the API meanwhile is answered from the topics' tail."""
+POOL_SIZE: Final = 5
+"""The most connections to PostgreSQL: a process stores one batch at a time."""
 CONSUMED: Final = tuple(topic for topic in TOPICS if SERVICE in topic.groups)
 
 
@@ -43,7 +45,7 @@ async def app(settings: SinkSettings, runtime: Runtime) -> AsyncIterator[None]:
     artifacts = _artifact_store(settings, runtime)
     async with (
         serve_http(health_app(runtime), settings.host, settings.port, limits=settings.http_limits.health),
-        open_pool(url, SCHEMA, max_size=5, runtime=runtime) as pool,
+        open_pool(url, SCHEMA, max_size=POOL_SIZE, runtime=runtime) as pool,
         partitions_kept(pool, runtime),
         RetentionWorker(pool, runtime, SCHEMA, _tasks(settings, artifacts)).running(),
         nullcontext() if artifacts is None else store_checked(artifacts, runtime, right="list"),

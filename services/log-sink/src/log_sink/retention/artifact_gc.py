@@ -12,19 +12,25 @@ import asyncpg
 
 from chassis.artifacts import STORE_ERRORS, ArtifactStore, ListedFile
 from chassis.errors import CannotStart
+from chassis.postgres.connect import error_text
 from chassis.postgres.limits import advisory_lock, bounded
-from chassis.postgres.pool import TRANSIENT, Connection, open_pool
+from chassis.postgres.pool import TRANSIENT, Connection, Pool, open_pool
 from chassis.postgres.retention import lock_of
+from chassis.postgres.rights import missing_rights
 from chassis.settings.service import DEFAULT_ROW_RETENTION_DAYS
 from log_sink.retention.artifact_expiry import DUE, LEFT_OVER, Deleted, delete_all, expire
 from log_sink.retention.orphans import Standing, orphans_again, standings
 
 SCHEMA: Final = "log_sink"
 AGE_OF_ORPHANS: Final = timedelta(days=1)
+_RIGHTS_LIMIT_S: Final = 10.0
+_NO_TABLES: Final = "DATABASE_URL: the log-sink has not made its tables there yet; start it first"
 
 _DUE: Final = f"""
-SELECT count(*) AS files, coalesce(sum(size_bytes), 0)::bigint AS size_bytes FROM artifacts
-WHERE {LEFT_OVER} OR {DUE}
+SELECT count(*) FILTER (WHERE {DUE}) AS due, coalesce(sum(size_bytes) FILTER (WHERE {DUE}), 0)::bigint AS due_bytes,
+    count(*) FILTER (WHERE {LEFT_OVER}) AS left_over,
+    coalesce(sum(size_bytes) FILTER (WHERE {LEFT_OVER}), 0)::bigint AS left_over_bytes
+FROM artifacts WHERE removed_at IS NULL
 """  # noqa: S608 - consists of names in this package only
 _ROWS: Final = "SELECT count(*) FROM artifacts WHERE removed_at IS NULL"
 _NEWEST: Final = """
@@ -61,6 +67,8 @@ class Survey:
 
     due: Tally
     """Files to be deleted for their age, by the rows."""
+    left_over: Tally
+    """Files that have expired before and could not be deleted then, by the rows."""
     orphans: tuple[ListedFile, ...]
     standing: Mapping[Standing, Tally]
     """All files of jobs, by standing."""
@@ -114,11 +122,15 @@ class Collection:
         rows = await self._connection.fetchval(_ROWS)
         if rows and "kept" not in tallies:
             raise CannotCollect(f"none of the {rows} files in the database is in this store: is it the right one?")
-        due = await self._connection.fetchrow(_DUE, self._keep)
-        return Survey(Tally(*due) if due else Tally(), tuple(orphans), tallies)
+        row = await self._connection.fetchrow(_DUE, self._keep)
+        due, due_bytes, left_over, left_over_bytes = row or (0, 0, 0, 0)
+        return Survey(Tally(due, due_bytes), Tally(left_over, left_over_bytes), tuple(orphans), tallies)
 
     async def delete(self, found: Survey) -> tuple[Deleted, Deleted]:
-        """Delete the files that are due, and the orphans of the survey that still are; returns the result of each."""
+        """Delete the files that are due or left over, and the orphans of the survey that still are.
+
+        Returns the result of each.
+        """
         expired, orphans = Deleted(), Deleted()
         async for batch in expire(self._connection, self._store, self._keep):
             expired += batch
@@ -142,15 +154,13 @@ async def collection(
     """
     try:
         store = ArtifactStore.open(store_url)
-        async with open_pool(database_url, SCHEMA, max_size=2) as pool, advisory_lock(pool, lock_of(SCHEMA)) as ours:
+        async with _tables(database_url, max_size=2) as pool, advisory_lock(pool, lock_of(SCHEMA)) as ours:
             if not ours:
                 raise CannotCollect("the log-sink is deleting old files right now: try again in a minute")
             async with bounded(pool, None) as connection:
                 yield Collection(connection, store, keep, orphan_age, keep_rows)
     except CannotStart as error:
         raise CannotCollect(str(error)) from error
-    except (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError) as error:
-        raise CannotCollect("DATABASE_URL: the log-sink has not made its tables there yet; start it first") from error
     except TRANSIENT as error:
         raise CannotCollect(f"DATABASE_URL or ARTIFACT_STORE_URL went away: {type(error).__name__}") from error
     except STORE_ERRORS as error:
@@ -160,14 +170,27 @@ async def collection(
 async def stored_artifacts(database_url: str, limit: int) -> tuple[Sequence[StoredArtifact], Totals]:
     """The newest files in the read model, up to `limit`, and the totals of all. Raises CannotCollect."""
     try:
-        async with open_pool(database_url, SCHEMA, max_size=1) as pool, bounded(pool, None) as connection:
+        async with _tables(database_url, max_size=1) as pool, bounded(pool, None) as connection:
             rows = await connection.fetch(_NEWEST, limit)
             totals = await connection.fetchrow(_TOTALS)
     except CannotStart as error:
         raise CannotCollect(str(error)) from error
-    except (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError) as error:
-        raise CannotCollect("DATABASE_URL: the log-sink has not made its tables there yet; start it first") from error
     except TRANSIENT as error:
         raise CannotCollect(f"DATABASE_URL: {type(error).__name__}") from error
     kept = Tally(totals["kept"], totals["kept_bytes"]) if totals else Tally()
     return [StoredArtifact(*row) for row in rows], Totals(kept, totals["expired"] if totals else 0)
+
+
+@asynccontextmanager
+async def _tables(database_url: str, max_size: int) -> AsyncIterator[Pool]:
+    """A pool for the tables of the log-sink. Raises CannotCollect if they are not there, or not for this role."""
+    async with open_pool(database_url, SCHEMA, max_size=max_size) as pool:
+        try:
+            yield pool
+        except (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError, asyncpg.InsufficientPrivilegeError) as error:
+            # To a role that may not use the schema its tables do not exist.
+            async with bounded(pool, _RIGHTS_LIMIT_S) as connection:
+                missing = await missing_rights(connection, SCHEMA)
+            if missing is None and isinstance(error, asyncpg.InsufficientPrivilegeError):
+                missing = f"DATABASE_URL: {error_text(error)}"
+            raise CannotCollect(missing or _NO_TABLES) from error
