@@ -219,6 +219,7 @@ def test_the_first_failed_component_is_reported_and_a_failure_is_permanent() -> 
 BROKEN = """
 import asyncio, sys
 from aiokafka.errors import NodeNotReadyError
+from asyncpg import ConnectionDoesNotExistError
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 from chassis.runtime.process import run_service
@@ -228,7 +229,7 @@ from chassis.settings.service import ServiceSettings
 async def app(settings, runtime):
     async with asyncio.TaskGroup() as tasks:
         task = tasks.create_task(fail(settings.database_url.get_secret_value(), runtime))
-        if sys.argv[1] in ("early", "kafka", "server"):
+        if sys.argv[1] in ("early", "kafka", "database", "server"):
             await asyncio.wait([task])
             await asyncio.sleep(0)
         yield
@@ -238,6 +239,8 @@ async def fail(url, runtime):
         await asyncio.sleep(0)
     if sys.argv[1] == "kafka":
         raise NodeNotReadyError("node id 1")
+    if sys.argv[1] == "database":
+        raise ConnectionDoesNotExistError("connection was closed in the middle of operation")
     if sys.argv[1] == "server":
         raise ConnectionRefusedError(111, "Connection refused")
     raise ExceptionGroup("outer", [LookupError(f"\x1b[31mno such thing\\nat {url}")])
@@ -260,6 +263,7 @@ async def broken(when: str, **more: str) -> tuple[int | None, str, str]:
     ("server", "says"),
     [
         ("kafka", "KAFKA_BOOTSTRAP_SERVERS: NodeNotReadyError: "),
+        ("database", "DATABASE_URL: ConnectionDoesNotExistError: connection was closed"),
         ("server", "ConnectionRefusedError: [Errno 111] Connection refused"),
     ],
 )

@@ -12,6 +12,7 @@ from importlib.metadata import version
 from traceback import format_exception
 from typing import Final, TypeVar
 
+import asyncpg
 import uvloop
 from aiokafka.errors import KafkaError
 
@@ -37,6 +38,15 @@ from chassis.settings.service import ServiceSettings, load_settings
 from contracts.text import escaped_line
 
 _SECRET_CHARS: Final = 4
+_SERVER_AWAY: Final = (
+    KafkaError,
+    ConnectionError,
+    TimeoutError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.OperatorInterventionError,
+)
+"""The errors of a server that has gone away: it may be there again at the next start."""
 
 S = TypeVar("S", bound=ServiceSettings)
 App = Callable[[S, Runtime], AbstractAsyncContextManager[None]]
@@ -123,7 +133,7 @@ def _report_end(error: Exception, runtime: Runtime, settings: ServiceSettings) -
         return EXIT_SETTINGS
     _report(runtime.service, f"{text} (LOG_LEVEL=DEBUG logs the traceback)")
     # A server may go away at any moment of a start, and its client raises what it happens to be doing.
-    return EXIT_TEMPORARY if isinstance(reason, KafkaError | ConnectionError) else EXIT_UNFORESEEN
+    return EXIT_TEMPORARY if isinstance(reason, _SERVER_AWAY) else EXIT_UNFORESEEN
 
 
 def _report(service: str, reason: str) -> None:
