@@ -12,6 +12,7 @@ import pytest
 
 from chaos.checks.checker import check
 from chaos.cluster.disturbances import ProcessEnd
+from chaos.cluster.scale import BREAKER_SHUT_S
 from chaos.evidence.model import ClientAnswer, DeadLetter, Event, Evidence, Tables, UnexpectedEnd, Window
 from contracts.ids import attempt_id_for, job_id_for
 
@@ -540,17 +541,52 @@ def test_a_fault_long_ago_explains_nothing() -> None:
     ],
 )
 def test_an_earlier_failure_explains_an_open_breaker(provider: str, endpoint: str, kinds: set[str]) -> None:
+    history = turned_away()
+    another(history, "another", provider, NOON - 20, "attempt.ambiguous", endpoint=endpoint)
+    assert kinds_of_the_job(history) == kinds
+
+
+@pytest.mark.parametrize(
+    ("earlier", "lost", "kinds"),
+    [
+        (1.5, 0.75, set()),
+        (1.5, None, {"wrong_ending"}),
+        (2.5, 0.75, {"wrong_ending"}),
+    ],
+    ids=["the probe was lost", "no probe", "closed before"],
+)
+def test_a_lost_probe_keeps_the_breaker_of_a_provider_open(earlier: float, lost: float | None, kinds: set[str]) -> None:
+    """Both times are before the attempt, as shares of how long a breaker is open after one failure."""
+    history = turned_away()
+    at = NOON - earlier * BREAKER_SHUT_S
+    another(history, "refused", "replicate", at, "attempt.failed", kind="unauthorized", accepted=False, message="no")
+    if lost is not None:
+        another(history, "lost", "replicate", NOON - lost * BREAKER_SHUT_S, "attempt.ambiguous", endpoint="a/nother")
+    assert kinds_of_the_job(history) == kinds
+
+
+def turned_away() -> History:
+    """The second attempt, at Replicate, is turned away by a circuit breaker."""
     history = clean()
     throttled(history, 429)
     history.bills = [one for one in history.bills if one.get("attempt_id") != SECOND]
     history.rewrite("attempt.submitting", endpoint="a/model")
-    job_id = job_id_for("default", "another")
-    other = attempt_id_for(job_id, 1)
-    lost = {"attempt_id": other, "version": 1, "endpoint": endpoint}
-    when = datetime.fromtimestamp(NOON - 20, UTC)
-    history.events.append(Event("segue.attempts", 0, 90, "attempt.ambiguous", "x", job_id, when, lost))
-    history.rows["ordered"].append({"attempt_id": other, "job_id": job_id, "provider": provider, "live": False})
-    assert {one.kind for one in check(history.evidence()) if job_id not in one.subject} == kinds
+    return history
+
+
+def another(history: History, key: str, provider: str, at: float, event: str, **data: Any) -> None:
+    """An event of the attempt of another job, of which nothing else is in the history."""
+    job_id = job_id_for("default", key)
+    attempt_id = attempt_id_for(job_id, 1)
+    told = {"attempt_id": attempt_id, "version": 1, **data}
+    when = datetime.fromtimestamp(at, UTC)
+    history.events.append(Event("segue.attempts", 0, 90, event, key, job_id, when, told))
+    history.rows["ordered"].append({"attempt_id": attempt_id, "job_id": job_id, "provider": provider, "live": False})
+
+
+def kinds_of_the_job(history: History) -> set[str]:
+    """The violations of the job that the history is about."""
+    return {one.kind for one in check(history.evidence()) if one.subject.startswith(JOB)}
 
 
 def test_a_lost_answer_explains_what_stays_open_at_the_deadline_and_not_before() -> None:

@@ -36,6 +36,8 @@ class Strike:
     """Unix time in seconds."""
     endpoint: str | None
     """The endpoint whose breaker counts it; None if it is that of the provider."""
+    unclear: bool = False
+    """Whether the provider may have accepted the attempt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +65,24 @@ def faults_of(windows: Sequence[Window], jobs: Iterable[JobEvidence]) -> Faults:
         for one in attempt.events:
             if (scope := _breaker(one)) is not None:
                 endpoint = attempt.endpoint if scope == "endpoint" else None
-                strikes[attempt.provider].append(Strike(one.at.timestamp(), endpoint))
-    return Faults(windows, strikes)
+                unclear = one.type == "attempt.ambiguous"
+                strikes[attempt.provider].append(Strike(one.at.timestamp(), endpoint, unclear))
+    return Faults(windows, {provider: _with_lost_probes(each) for provider, each in strikes.items()})
+
+
+def _with_lost_probes(strikes: Iterable[Strike]) -> list[Strike]:
+    """The strikes; an unclear one of an endpoint soon after one of its provider counts for the provider.
+
+    The attempt may have been the probe of the provider's breaker, which stays open until it knows how that ended.
+    """
+    told: list[Strike] = []
+    shut_until = 0.0
+    for one in sorted(strikes, key=lambda each: each.at):
+        counted = Strike(one.at, None) if one.unclear and one.at < shut_until else one
+        if counted.endpoint is None:
+            shut_until = one.at + BREAKER_SHUT_S
+        told.append(counted)
+    return told
 
 
 def _breaker(event: Event) -> str | None:
