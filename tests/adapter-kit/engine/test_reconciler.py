@@ -178,18 +178,10 @@ async def test_runs_of_other_attempts_are_passed_as_taken(reconciler: Reconciler
         ({"state": "submitting", "cancel_reason": "client"}, True),
     ],
 )
-@pytest.mark.parametrize(
-    "unwanted", [{"state": "failed", "follow_up": "search"}, {"cancel_reason": "client"}], ids=["ended", "cancelled"]
-)
 async def test_a_late_search_takes_no_run_from_an_attempt_that_is_still_waited_for(
-    reconciler: Reconciler,
-    listing: Listing,
-    pool: Pool,
-    twin: dict[str, Any],
-    searched: bool,
-    unwanted: dict[str, Any],
+    reconciler: Reconciler, listing: Listing, pool: Pool, twin: dict[str, Any], searched: bool
 ) -> None:
-    late = attempt("late", **unwanted)
+    late = attempt("late", state="failed", follow_up="search")
     await keep(pool, late, attempt("twin", **({"arguments": late.arguments} | twin)))
     listing.may_end.set()
     result = await reconciler.search(late, NOW)
@@ -329,6 +321,31 @@ async def test_nor_is_it_proof_after_the_end_of_the_job_or_of_the_twin(pool: Poo
     due = 47.5 if shown.conclusive else 240
     assert known(await kept.search_until(first, due - 1)) == ("failed", None)
     assert known(await kept.search_until(first, due)) == ("failed", FailureKind.NEVER_ACCEPTED)
+
+
+@pytest.mark.parametrize("state", ["submitting", "ambiguous"])
+async def test_a_submit_that_is_to_be_cancelled_leaves_the_run_to_a_twin_that_is_waited_for(
+    pool: Pool, kept: Ledger, shown: Shown, state: str
+) -> None:
+    cancelled, waits = lost_at("cancelled", -100, cancel_reason="client"), lost_at("waits", 0, state=state)
+    await keep(pool, cancelled, waits)
+    shown.runs = ["of the one that waits"]
+    assert known(await kept.search(cancelled, after(5))) == ("ambiguous", None)
+    if state == "submitting":
+        accepted = SubmitAnswered(1, Accepted(ProviderRef("of the one that waits", {})))
+        assert known(await kept.apply(waits, accepted)) == ("running", "of the one that waits")
+    else:
+        assert known(await kept.search(waits, after(6))) == ("running", "of the one that waits")
+
+
+async def test_a_submit_that_is_to_be_cancelled_is_proven_absent_although_a_twin_is_waited_for(
+    pool: Pool, kept: Ledger, shown: Shown
+) -> None:
+    cancelled, waits = lost_at("cancelled", -100, cancel_reason="client"), lost_at("waits", 0)
+    await keep(pool, cancelled, waits)
+    proven = await kept.search_until(cancelled, 5 if shown.conclusive else 140)
+    assert proven.failure is not None
+    assert proven.failure.kind is FailureKind.NEVER_ACCEPTED
 
 
 @pytest.mark.parametrize("ended", [False, True], ids=["ambiguous", "ended"])

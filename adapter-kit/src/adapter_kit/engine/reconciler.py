@@ -81,7 +81,9 @@ class Reconciler:
 
     async def _search(self, attempts: Sequence[Attempt], asked_at: datetime) -> dict[AttemptId, FindOutcome]:
         lost = [one for attempt in attempts if (one := _lost(attempt)) is not None]
-        with_twin = await self._with_twin(lost)
+        # One that is only to be cancelled is searched for all the same: that its run is absent takes nobody's.
+        ended = {attempt.attempt_id for attempt in attempts if attempt.final}
+        with_twin = await self._with_twin([one for one in lost if one.attempt_id in ended])
         wanted = [one for one in lost if one.attempt_id not in with_twin]
         found = without_answer([one for one in lost if one.attempt_id in with_twin], _OF_TWIN)
         if wanted:
