@@ -287,8 +287,16 @@ async def _kill_fetcher(toy: Toy, _transaction: Transaction) -> None:
     _client(toy)._fetcher._fetch_task.cancel()
 
 
+async def _kill_metadata(toy: Toy, _transaction: Transaction) -> None:
+    _client(toy)._client._sync_task.cancel()
+
+
 async def _kill_sender(toy: Toy, _transaction: Transaction) -> None:
     _producer(toy)._sender.sender_task.cancel()
+
+
+async def _kill_producers_metadata(toy: Toy, _transaction: Transaction) -> None:
+    _producer(toy).client._sync_task.cancel()
 
 
 async def _lose_sequence(toy: Toy, _transaction: Transaction) -> None:
@@ -320,7 +328,9 @@ FAULTS: dict[str | None, Fault] = {
     "kill loop": _kill_loop,
     "kill coordinator": _kill_coordinator,
     "kill fetcher": _kill_fetcher,
+    "kill metadata": _kill_metadata,
     "kill sender": _kill_sender,
+    "kill producer's metadata": _kill_producers_metadata,
     "lose sequence": _lose_sequence,
 }
 

@@ -146,7 +146,9 @@ async def _answers(process: Child) -> bool:
         ("kill loop", "the consume loop of segue.requests"),
         ("kill coordinator", "the group coordinator task of segue.requests"),
         ("kill fetcher", "the fetch task of segue.requests"),
+        ("kill metadata", "the metadata task of segue.requests"),
         ("kill sender", "the producer's sender task"),
+        ("kill producer's metadata", "the producer's metadata task"),
     ],
 )
 async def test_a_process_with_a_failed_component_exits(

@@ -127,7 +127,9 @@ class Offsets:
                 await consumer.commit(ours)
         except (KafkaError, IllegalStateError, TimeoutError) as error:
             # The result is in the database; a consumer that reads the batch again drops it as duplicate.
-            self._log.warning(DeliveryEvent.OFFSETS_NOT_COMMITTED, error=repr(error))
+            # Private API, as there is no public one: whether the client has lost its coordinator, or that one refuses.
+            node: Any = getattr(getattr(consumer, "_coordinator", None), "coordinator_id", None)
+            self._log.warning(DeliveryEvent.OFFSETS_NOT_COMMITTED, error=repr(error), coordinator=node)
             if self._checked is assignment:
                 self._finished = finished | self._finished
             return

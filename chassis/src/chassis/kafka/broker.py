@@ -191,9 +191,13 @@ def _dead_producer(broker: SegueBroker) -> str | None:
     """The part of the producer that has failed for good, which FastStream's ping does not detect; None if it works."""
     if broker.lost is not None:
         return f"the producer, for good: {broker.lost!r}"
-    # Private API, as there is no public one: aiokafka does not report that its sender has failed.
-    sender = client_of(broker)._sender.sender_task if broker.config.broker_config.producer else None
-    return "the producer's sender task" if sender is not None and sender.done() else None
+    if not broker.config.broker_config.producer:
+        return None
+    # Private API, as there is no public one: aiokafka does not report that one of these has failed.
+    producer: Any = client_of(broker)
+    tasks = {"sender": producer._sender.sender_task, "metadata": producer.client._sync_task}
+    ended = [name for name, task in tasks.items() if task is not None and task.done()]
+    return f"the producer's {ended[0]} task" if ended else None
 
 
 async def require_known(broker: SegueBroker, topic: str) -> None:

@@ -172,7 +172,7 @@ class Outbox:
         return encode(message, source=self._runtime.service, traceparent=sent), span
 
     def _hand_over(self, rows: list[_Row]) -> None:
-        if len(self._pending) + len(rows) > MAX_PENDING:
+        if len(self._in_flight) + len(rows) > MAX_PENDING:
             end_sending({row.id: row.span for row in rows}, set())
             return  # Kafka is unavailable; the relay publishes the rows later.
         self._pending.extend(rows)

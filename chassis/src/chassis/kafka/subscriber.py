@@ -104,7 +104,8 @@ def batch_subscriber(
 async def subscribed(subscriber: BatchSubscriber, cluster: KafkaCluster, runtime: Runtime) -> AsyncIterator[None]:
     """Fetch batches for as long as the block lasts; on leaving, let the current one be finished and committed.
 
-    The process exits when the consumer, its coordinator or its fetcher has failed: none of them recovers by itself.
+    The process exits when the consumer, its coordinator, its fetcher or the reading of its metadata has failed: none of
+    them recovers by itself.
     Raises CannotStart if the cluster denies the group.
     """
     runtime.must_live(lambda: _dead(subscriber))
@@ -173,6 +174,8 @@ def _dead_task(subscriber: BatchSubscriber) -> str | None:
         return "the group coordinator task"
     if _done(getattr(consumer._fetcher, "_fetch_task", None)):
         return "the fetch task"
+    if _done(getattr(consumer._client, "_sync_task", None)):
+        return "the metadata task"
     if any(task.done() for task in subscriber.tasks):
         return "the consume loop"
     return None
