@@ -19,6 +19,7 @@ FIELDS: Final = {
     "broker": "`KAFKA_BOOTSTRAP_SERVERS`.",
     "callbacks": "The base URL for callbacks (`SEGUE_PUBLIC_URL`), or `off`.",
     "connections": "The limit of open connections that is in effect.",
+    "coordinator": "The broker that keeps the offsets of the group, by its number; null if the client knows none.",
     "count": "How many there are of what the event reports.",
     "database": "The name of the database.",
     "deleted": "The number of deleted rows or files by kind.",
@@ -274,8 +275,8 @@ class DeliveryEvent(LogEvent):
     OFFSETS_NOT_COMMITTED = (
         "offsets were not committed; they are later, or the messages are read again",
         "warning",
-        "error",
-        "Nothing: it has no effect. If it is frequent, check Kafka, or raise `SEGUE_KAFKA_SESSION_TIMEOUT_S`.",
+        "error coordinator",
+        "Nothing if it is rare. If it lasts for minutes while Kafka is well, restart the service: no harm is done.",
     )
     TOPICS_RECREATED = (
         "topics were deleted and created again; they are read from their start",
