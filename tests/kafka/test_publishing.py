@@ -33,21 +33,27 @@ async def together(broker: SegueBroker, *values: bytes) -> None:
     await (await publish_batch(broker, records(*values), JOBS.name, 0))
 
 
+async def sent_in_vain(broker: SegueBroker, patch: pytest.MonkeyPatch) -> asyncio.Future[Any]:
+    """The future of a record that was sent to a broker which is away; nothing reaches one as long as `patch` lasts."""
+    tried = asyncio.Event()
+
+    async def away(*_: object, **__: object) -> None:
+        tried.set()
+        raise NodeNotReadyError
+
+    patch.setattr(client_of(broker).client, "send", away)
+    sent = await publish(broker, records(b"2")[0])
+    await asyncio.wait_for(tried.wait(), patient(20))
+    return sent
+
+
 async def test_records_that_were_sent_once_wait_for_a_leader(servers: str, monkeypatch: pytest.MonkeyPatch) -> None:
     broker = make_broker(KafkaCluster(servers), "orchestrator", request_timeout_s=1)
     async with connected(broker, Runtime("orchestrator", make_telemetry("orchestrator", None)), writes=[JOBS]):
         await one_by_one(broker, b"1")
         client: Any = client_of(broker).client
-        tried = asyncio.Event()
-
-        async def away(*_: object, **__: object) -> None:
-            tried.set()
-            raise NodeNotReadyError
-
         with monkeypatch.context() as patch:
-            patch.setattr(client, "send", away)
-            sent = await publish(broker, records(b"2")[0])
-            await asyncio.wait_for(tried.wait(), patient(20))
+            sent = await sent_in_vain(broker, patch)
             patch.setattr(client.cluster, "leader_for_partition", lambda _: -1)
             await asyncio.wait([sent], timeout=patient(2))
             assert not sent.done()
@@ -82,16 +88,8 @@ async def test_nothing_is_taken_behind_a_record_that_was_sent_once(
         client: Any = client_of(broker).client
         producer: Any = client_of(broker)
         partition = producer._partition(JOBS.name, None, None, None, b"key", b"key")
-        tried = asyncio.Event()
-
-        async def away(*_: object, **__: object) -> None:
-            tried.set()
-            raise NodeNotReadyError
-
         with monkeypatch.context() as patch:
-            patch.setattr(client, "send", away)
-            sent = await publish(broker, records(b"2")[0])
-            await asyncio.wait_for(tried.wait(), patient(20))
+            sent = await sent_in_vain(broker, patch)
             behind = await publish(broker, records(b"3")[0])
             patch.setattr(client.cluster, "leader_for_partition", lambda _: -1)
             with pytest.raises(LeaderNotAvailableError):
