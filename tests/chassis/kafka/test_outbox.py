@@ -189,7 +189,7 @@ async def test_while_postgres_is_unavailable_nothing_is_lost(embedded_kafka: str
 async def test_while_kafka_is_unavailable_messages_wait_in_postgres_and_a_bounded_number_in_memory(
     port: int, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(outbox, "MAX_PENDING", 20)
+    monkeypatch.setattr(outbox, "MAX_IN_FLIGHT", 20)
     monkeypatch.setattr(outbox, "PUBLISH_LIMIT_S", 0.5)
     async with AsyncExitStack() as stack:
         async with kafka(SIZES, port=port) as before:

@@ -40,7 +40,7 @@ RELAY_AGE_S: Final = 5.0
 """A row of this age, in seconds, was left by a crash, or by a publisher that is too slow."""
 DELETE_AFTER_S: Final = 0.5
 """How long a published row waits for others, so that one statement deletes them all."""
-MAX_PENDING: Final = 20_000
+MAX_IN_FLIGHT: Final = 20_000
 BATCH: Final = 2_000
 PUBLISH_LIMIT_S: Final = 20.0
 PASS_S: Final = 1.0
@@ -172,7 +172,7 @@ class Outbox:
         return encode(message, source=self._runtime.service, traceparent=sent), span
 
     def _hand_over(self, rows: list[_Row]) -> None:
-        if len(self._in_flight) + len(rows) > MAX_PENDING:
+        if len(self._in_flight) + len(rows) > MAX_IN_FLIGHT:
             end_sending({row.id: row.span for row in rows}, set())
             return  # Kafka is unavailable; the relay publishes the rows later.
         self._pending.extend(rows)
