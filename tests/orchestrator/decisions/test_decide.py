@@ -40,7 +40,7 @@ from orchestrator.decisions.decide import CANCEL_GRACE_S, DEADLINE_GRACE_S, deci
 from orchestrator.decisions.decision import Decision
 from orchestrator.decisions.inputs import Attempted, CancelAsked, CollectAsked, Due, Requested, ResolveAsked
 from orchestrator.decisions.job import Candidate, Job
-from orchestrator.decisions.remaining_candidates import NOT_ENABLED, RETRY_S, SILENT_RETRY_S, Silent
+from orchestrator.decisions.remaining_candidates import NOT_ENABLED, OFF, RETRY_S, SILENT_RETRY_S, Silent
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 DEADLINE = NOW + timedelta(minutes=30)
@@ -711,9 +711,9 @@ def test_a_reroute_past_a_silent_adapter_says_so() -> None:
     assert describe(rerouted).endswith(f"skipped replicate: {NO_WORD}")
 
 
-def test_a_planned_provider_that_is_no_longer_enabled_is_not_ordered_from() -> None:
+@pytest.mark.parametrize("silent", [{"replicate": NOT_ENABLED}, {"replicate": OFF}], ids=["heard of", "silent"])
+def test_a_planned_provider_that_is_no_longer_enabled_is_not_ordered_from(silent: Silent) -> None:
     first = decide(None, requested(), NOW).job
-    silent: Silent = {"replicate": NOT_ENABLED}
     after = decide(first, failed(FailureKind.MODEL_ERROR), NOW, silent)
     assert (after.messages, after.job and after.job.live_attempt) == ((), None)
     (ended,) = decide(after.job, Due(), DEADLINE, silent).messages

@@ -20,7 +20,7 @@ from chassis.runtime.runtime import Runtime
 from contracts.generation import Provider
 from contracts.providers.registry import PROVIDERS
 from orchestrator import store
-from orchestrator.decisions.remaining_candidates import NOT_ENABLED, Silent
+from orchestrator.decisions.remaining_candidates import NOT_ENABLED, OFF, Silent
 from orchestrator.log_events import OrchestratorEvent
 from orchestrator.metrics import ADAPTER_SILENT
 
@@ -121,7 +121,7 @@ class Silence:
             self._readings += 1
         of_all = self._silent_in(reading)
         silent = {provider: beat_at for provider, beat_at in of_all.items() if provider in self._providers}
-        self._disabled = {provider: of_all.get(provider, NOT_ENABLED) for provider in self._disabled}
+        self._disabled = {provider: OFF if provider in of_all else NOT_ENABLED for provider in self._disabled}
         if self._silent.keys() - silent.keys():
             # More than once, since another transaction may be deciding on a job by what was known before.
             self._wake_until = monotonic() + READ_EVERY_S

@@ -22,9 +22,11 @@ SILENT_RETRY_S: Final = 60.0
 """Seconds after which a job that waits for silent adapters is decided on again, unless one is heard of earlier."""
 
 NOT_ENABLED: Final = "not enabled"
-Silent = Mapping[Provider, datetime | Literal["not enabled"] | None]
+OFF: Final = "not enabled, and silent"
+Reason = datetime | Literal["not enabled", "not enabled, and silent"] | None
+Silent = Mapping[Provider, Reason]
 """The providers from which nothing is ordered: their adapters are silent, with the time at which each was last heard of
-(None: never), or are heard of and not enabled. Jobs may have been planned when they were."""
+(None: never), or the providers are not enabled. Jobs may have been planned when they were."""
 NOBODY: Final[Silent] = MappingProxyType({})
 """No adapter is silent."""
 
@@ -100,12 +102,12 @@ def _silent_routes(job: Job, which: Sequence[int], silent: Silent, now: datetime
     return tuple(_skipped(each, _silence(silent[each.provider], now)) for each in candidates if each.provider in silent)
 
 
-def _silence(beat_at: datetime | Literal["not enabled"] | None, now: datetime) -> str:
-    if beat_at == NOT_ENABLED:
+def _silence(reason: Reason, now: datetime) -> str:
+    if isinstance(reason, str):
         return "it is not enabled"
-    if beat_at is None:
+    if reason is None:
         return "its adapter has never been heard of"
-    return f"its adapter has not been heard of for {(now - beat_at).total_seconds():.0f} s"
+    return f"its adapter has not been heard of for {(now - reason).total_seconds():.0f} s"
 
 
 def waiting(job: Job, now: datetime) -> Job:
