@@ -98,6 +98,7 @@ async def run(options: argparse.Namespace, which: Sequence[Row], audit: Path) ->
             clean = all(one.clean for one in done.results) and not overall
             if not clean:
                 shutil.copytree(folder / "logs", audit / "logs")
+                fleet.brokers.keep_logs(audit / "logs")
     for violation in overall:
         say(f"! over the whole run: {violation}")
     say(f"{'clean' if clean else 'NOT CLEAN'}: {options.report}, and what it was made from in {audit}")

@@ -41,6 +41,11 @@ class Broker:
         self._up = True
 
     @property
+    def logs(self) -> tuple[Path, Path]:
+        """The log that its first process writes, and that of all later ones."""
+        return self.dir / "broker.log", self.dir.parent / f"{self.name}.log"
+
+    @property
     def running(self) -> bool:
         """Whether its process exists."""
         if not self._up:
@@ -73,7 +78,7 @@ class Broker:
             self.cont()
             return
         await self._stack.aclose()
-        take, close = log_to(self.dir.parent / f"{self.name}.log")
+        take, close = log_to(self.logs[1])
         self._stack.callback(close)
         self._ours = await self._stack.enter_async_context(child(self._argv, name=self.name, on_line=take))
         self.pid, self._up = self._ours.pid, True
@@ -126,6 +131,13 @@ class Brokers:
                 return len((await client.describe_cluster())["brokers"])
         except (KafkaError, OSError, TimeoutError):
             return 0
+
+    def keep_logs(self, folder: Path) -> None:
+        """Copy what each has logged to `broker-<id>.log` in this folder, that of its first process first."""
+        for one in self.members:
+            with (folder / f"{one.name}.log").open("wb") as kept:
+                for log in one.logs:
+                    kept.write(log.read_bytes() if log.exists() else b"")
 
     async def restore(self) -> None:
         """Start the brokers that are down, and wait until the cluster counts all of them. Raises TimeoutError."""
