@@ -469,15 +469,27 @@ def test_each_violation_is_found(name: str) -> None:
     assert kind in {one.kind for one in found}, found
 
 
+def with_faults(history: History, *faults: str) -> None:
+    spec = {"fields": {}, "faults": list(faults)}
+    history.answers = [
+        replace(one, body={**one.body, "spec": spec}) if "spec" in one.body else one for one in history.answers
+    ]
+
+
 def test_an_injected_fault_explains_a_failure() -> None:
     history = clean()
     failed_for(history, "model_error")
-    history.answers = [
-        replace(one, body={**one.body, "spec": {"fields": {}, "faults": ["out-of-memory"]}})
-        if "spec" in one.body
-        else one
-        for one in history.answers
-    ]
+    with_faults(history, "out-of-memory")
+    assert check(history.evidence()) == []
+
+
+def test_a_start_deadline_may_be_taken_for_the_limit_of_the_run_only_if_the_result_could_not_be_read() -> None:
+    history = clean()
+    failed_for(history, "run_timeout")
+    with_faults(history, "stuck-queue")
+    history.windows.append(Window("replicate lost-answers", NOON, NOON + 1, provider="replicate"))
+    assert {one.kind for one in check(history.evidence())} == {"wrong_ending"}
+    history.windows.append(Window("replicate hard-down", NOON, NOON + 1, provider="replicate", hides_results=True))
     assert check(history.evidence()) == []
 
 

@@ -101,6 +101,8 @@ class Window:
     """Whether the provider may have refused a POST because of it, with an answer that was lost."""
     ends: frozenset[str] = frozenset()
     """The services whose processes may end because of it, to be started again."""
+    hides_results: bool = False
+    """Whether the provider did not give the results of runs because of it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,13 @@ class Fault:
     ambiguous only if the deadline of the job comes first."""
     only: str | None = None
     """The only provider that it applies to; None for both."""
+    explains_unread: frozenset[Kind] = frozenset()
+    """How an attempt may fail besides if the result of its run could not be read."""
+
+    @property
+    def hides_results(self) -> bool:
+        """Whether the provider does not give the results of runs because of it."""
+        return any("refuse" in rule["action"] and rule.get("on") == "result" for rule in self.rules)
 
     @property
     def refuses(self) -> bool:
@@ -61,7 +68,12 @@ REQUEST_FAULTS: Final[dict[str, Fault]] = {
     # The run fails.
     "no-media": _submit(Kind.MODEL_ERROR, only="fal", fail=_NO_MEDIA),
     "out-of-memory": _submit(Kind.MODEL_ERROR, only="replicate", fail="out_of_memory"),
-    "stuck-queue": _submit(Kind.START_TIMEOUT, stuck_queue=True),
+    # fal's status has one type for the start deadline and the limit of a run. The result tells them apart.
+    "stuck-queue": Fault(
+        [{"action": {"stuck_queue": True}}],
+        frozenset({Kind.START_TIMEOUT}),
+        explains_unread=frozenset({Kind.RUN_TIMEOUT}),
+    ),
     # A fal run that may last longer than its route declares is the one case in which its absence is no proof.
     # While its status cannot be read as well, nothing shows that it has started.
     "run-too-long": _submit(Kind.RUN_TIMEOUT, Kind.START_TIMEOUT, only="fal", run_s=9),
@@ -141,9 +153,10 @@ def request_fault_rules() -> list[dict[str, Any]]:
 
 def explained(kind: Kind, provider: str, words: Sequence[str], windows: Sequence[Window]) -> bool:
     """Whether the fault words of a prompt, or a fault active at that time, explain a failure of this kind."""
-    if any(kind in one.explains for one in _named(provider, words)):
+    named, then = _named(provider, words), [one for one in windows if one.provider in (None, provider)]
+    if any(one.hides_results for one in then) and any(kind in one.explains_unread for one in named):
         return True
-    return any(one.provider in (None, provider) and kind in one.explains for one in windows)
+    return any(kind in one.explains for one in named) or any(kind in one.explains for one in then)
 
 
 def refused(provider: str, words: Sequence[str], windows: Sequence[Window]) -> bool:

@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
 from chaos.cluster.fleet import Fleet
@@ -120,9 +120,8 @@ class Storm:
                 await self._inject_provider_fault(provider, name, injection.for_s)
                 fault = TIMED_FAULTS[name]
                 kinds = frozenset(map(str, fault.explains))
-                self.windows.append(
-                    Window(str(injection.target), began, time.time(), kinds, provider, refuses=fault.refuses)
-                )
+                window = Window(str(injection.target), began, time.time(), kinds, provider, refuses=fault.refuses)
+                self.windows.append(replace(window, hides_results=fault.hides_results))
 
     def _unsettled(self, injection: Injection, began: float) -> None:
         """Note a fault of what all services depend on. The fleet itself notes those of single processes."""
