@@ -143,7 +143,8 @@ def _called_back(attempt: Attempt, state: Live, callback: CalledBack, now: datet
         case Queued() | Submitting() | Ambiguous() if callback.ref is not None:
             # The run exists, whatever the response to the POST was or will be, and must not be submitted again.
             entered = accepted(called, callback.ref, now)
-            return replace(entered, attempt=replace(entered.attempt, next_action_at=now))
+            further = _step(entered.attempt, callback, now)
+            return replace(further, events=(*entered.events, *further.events))
         case (Running() | Cancelling()) as state if callback.ref is not None and callback.result is not None:
             over = run_over(called, replace(state, fetch_by=None), callback.result, now, now)
             # Due at once: the command handler performs no actions, the claim loop does.
