@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from tests.users import as_nobody
 
+from chassis import artifacts
 from chassis.artifacts import STORE_ERRORS, ArtifactStore, ListedFile, artifact_key
 from chassis.errors import CannotStart
 
@@ -86,6 +87,20 @@ async def test_files_and_folders_are_readable_by_their_owner_only(tmp_path: Path
     folder = tmp_path / "made" / "store"
     await put(ArtifactStore.open(folder.as_uri(), writing=True), "jobs/a/b/c.wav")
     assert modes(folder) == {".": 0o700, "jobs": 0o700, "jobs/a": 0o700, "jobs/a/b": 0o700, "jobs/a/b/c.wav": 0o600}
+
+
+async def test_with_the_umask_of_a_service_no_mode_is_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(artifacts, "_close_with_parents", lambda *_: pytest.fail("a mode is changed"))
+    folder = tmp_path / "store"
+    before = os.umask(0o077)
+    try:
+        store = ArtifactStore.open(folder.as_uri(), writing=True)
+        await store.put_bytes(b"few", "jobs/a/b/c.wav", content_type="audio/wav")
+        await put(store, "jobs/a/b/d.wav")
+    finally:
+        os.umask(before)
+    folders = {".": 0o700, "jobs": 0o700, "jobs/a": 0o700, "jobs/a/b": 0o700}
+    assert modes(folder) == folders | {"jobs/a/b/c.wav": 0o600, "jobs/a/b/d.wav": 0o600}
 
 
 def test_permissions_of_an_existing_store_are_restricted(tmp_path: Path, open_umask: None) -> None:

@@ -43,8 +43,12 @@ async def test_a_written_file_is_measured_and_can_be_read(store: ArtifactStore, 
     assert await store.head(KEY) == len(whole)
     file = tmp_path / "source"
     file.write_bytes(b"other")
-    assert (await store.put_file(file, KEY, content_type="audio/mpeg")).size_bytes == 5
+    with file.open("rb") as opened:
+        opened.seek(3)
+        assert (await store.put_file(opened, KEY, content_type="audio/mpeg")).size_bytes == 5
     assert await read(store, KEY) == b"other"
+    await store.put_bytes(b"few", KEY, content_type="audio/mpeg")
+    assert await read(store, KEY) == b"few"
 
 
 async def test_a_failed_source_leaves_no_file(store: ArtifactStore, tmp_path: Path) -> None:

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from errno import EACCES
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import BinaryIO, Final, Self
 from urllib.parse import urlsplit
+from uuid import uuid4
 
 import obstore
 from obstore.exceptions import BaseError
@@ -26,7 +26,7 @@ from obstore.store import LocalStore, ObjectStore, from_url
 
 from chassis.errors import CannotStart
 from chassis.runtime.dependencies import Dependency, failed_with
-from chassis.runtime.private_files import close_file, close_folder
+from chassis.runtime.private_files import UMASK, close_file, close_folder
 
 SCHEMES: Final = ("file", "s3", "gs", "az")
 CHUNK_BYTES: Final = 256 * 1024
@@ -84,6 +84,8 @@ class ArtifactStore:
         self._write_limit_s = write_limit_s
         self._chunk_limit_s = chunk_limit_s
         self._folder = store.prefix if isinstance(store, LocalStore) else None
+        self._made_private = False
+        """Whether new files in the folder can be accessed by their owner only without any change of their modes."""
         self.dependency = Dependency()
 
     @classmethod
@@ -119,8 +121,7 @@ class ArtifactStore:
         if folder is None:
             return
         if writing:
-            with NamedTemporaryFile(dir=folder, prefix=".writable-"):
-                pass
+            self._made_private = not _mode_of_a_new_file(folder) & UMASK
         elif not os.access(folder, os.R_OK | os.X_OK):
             raise PermissionError(EACCES, os.strerror(EACCES), str(folder))
         if {path.name for path in folder.iterdir()} <= _TOP_FOLDERS and not folder.stat().st_mode & stat.S_ISVTX:
@@ -129,20 +130,31 @@ class ArtifactStore:
         for name in _TOP_FOLDERS:
             close_folder(folder / name)
 
-    async def put_file(self, source: Path | AsyncIterable[bytes], key: str, *, content_type: str) -> StoredFile:
+    async def put_file(self, source: BinaryIO | AsyncIterable[bytes], key: str, *, content_type: str) -> StoredFile:
         """Write a file under `key`, replacing an existing one. If `source` raises, nothing is written.
+
+        A `source` on disk is read from its beginning. Raises TimeoutError if the store is too slow.
+        """
+        measured = _Measured(source if isinstance(source, AsyncIterable) else _chunks_of(source))
+        with self._observed(lambda: measured.failed):
+            await self._put(key, measured, content_type)
+        return StoredFile(measured.size_bytes, measured.digest.hexdigest())
+
+    async def put_bytes(self, content: bytes, key: str, *, content_type: str) -> None:
+        """Write a small file under `key`, replacing an existing one. A bucket is sent one request for it.
 
         Raises TimeoutError if the store is too slow.
         """
-        measured = _Measured(_chunks_of(source) if isinstance(source, Path) else source)
+        with self._observed():
+            await self._put(key, content, content_type)
+
+    async def _put(self, key: str, source: bytes | _Measured, content_type: str) -> None:
         # obstore rejects attributes for a folder on disk.
         attributes = {"Content-Type": content_type} if self._folder is None else None
-        with self._observed(lambda: measured.failed):
-            async with asyncio.timeout(self._write_limit_s):
-                await obstore.put_async(self._store, key, measured, attributes=attributes)
-        if self._folder is not None:
+        async with asyncio.timeout(self._write_limit_s):
+            await obstore.put_async(self._store, key, source, attributes=attributes)
+        if self._folder is not None and not self._made_private:
             await asyncio.to_thread(_close_with_parents, self._folder, key)
-        return StoredFile(measured.size_bytes, measured.digest.hexdigest())
 
     async def get(self, key: str, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
         """The bytes from `start` up to `end`, exclusive, in chunks.
@@ -214,6 +226,17 @@ class ArtifactStore:
         self.dependency.works()
 
 
+def _mode_of_a_new_file(folder: Path) -> int:
+    """The mode that the umask and the folder give to new files. Raises OSError if the folder is not writable."""
+    path = folder / f".writable-{uuid4().hex}"
+    descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+    try:
+        return os.fstat(descriptor).st_mode
+    finally:
+        os.close(descriptor)
+        path.unlink()
+
+
 def _close_with_parents(folder: Path, key: str) -> None:
     """Restrict a file that was just written, and the folders above it, to their owner, whatever the umask is."""
     parts = Path(key).parts
@@ -253,20 +276,14 @@ def _unfinished(folder: Path, prefix: str) -> list[ListedFile]:
     return found
 
 
-async def _chunks_of(path: Path) -> AsyncIterator[bytes]:
-    file, chunk = await asyncio.to_thread(_opened, path)
-    with file:
-        while chunk:
-            yield chunk
-            # To pass a small file to a thread again costs more than to read it.
-            chunk = await asyncio.to_thread(file.read, CHUNK_BYTES) if len(chunk) == CHUNK_BYTES else b""
+async def _chunks_of(file: BinaryIO) -> AsyncIterator[bytes]:
+    chunk = await asyncio.to_thread(_first_chunk, file)
+    while chunk:
+        yield chunk
+        # To pass a small file to a thread again costs more than to read it.
+        chunk = await asyncio.to_thread(file.read, CHUNK_BYTES) if len(chunk) == CHUNK_BYTES else b""
 
 
-def _opened(path: Path) -> tuple[BinaryIO, bytes]:
-    """An open file, and its first chunk."""
-    file = path.open("rb")
-    try:
-        return file, file.read(CHUNK_BYTES)
-    except BaseException:
-        file.close()
-        raise
+def _first_chunk(file: BinaryIO) -> bytes:
+    file.seek(0)
+    return file.read(CHUNK_BYTES)

@@ -2,7 +2,6 @@
 
 import asyncio
 import base64
-from collections.abc import AsyncIterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from adapter_kit.attempt.inputs import CollectFailed
 from adapter_kit.http.causes import causes, first_cause
 from adapter_kit.http.transport import exchange
 from adapter_kit.port.outcomes import Output
-from chassis.artifacts import ArtifactStore, StoredFile
+from chassis.artifacts import ArtifactStore
 from chassis.http.egress import EgressRefused
 from contracts.failures import FailureKind
 from contracts.ids import job_id_for
@@ -66,7 +65,7 @@ async def test_a_collection_reports_the_cause_of_a_group(
     tmp_path: Path, error: Exception, kind: FailureKind, final: bool, said: str
 ) -> None:
     class FailingStore(ArtifactStore):
-        async def put_file(self, source: Path | AsyncIterable[bytes], key: str, *, content_type: str) -> StoredFile:
+        async def put_bytes(self, content: bytes, key: str, *, content_type: str) -> None:
             raise ExceptionGroup("unhandled errors in a TaskGroup", [error])
 
     client: Any = None

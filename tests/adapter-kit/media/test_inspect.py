@@ -1,5 +1,7 @@
 """The media type of a file from its bytes: real files of every kind, the same in odd wrappings, and hostile ones."""
 
+import io
+import re
 import struct
 import tempfile
 import time
@@ -75,14 +77,26 @@ def sample(name: str) -> bytes:
     return (SAMPLES / name).read_bytes()
 
 
+def inspect_path(path: Path, modality: Any, *, raw_asked: bool = False) -> Media:
+    with path.open("rb") as file:
+        return inspect(file, modality, raw_asked=raw_asked)
+
+
 @pytest.fixture
 def inspected(tmp_path: Path) -> Any:
-    """`inspect` for bytes: returns their Media, or raises Unusable."""
+    """`inspect` for bytes: returns their Media, or raises Unusable; both the same in memory and on disk."""
 
     def inspect_bytes(content: bytes, modality: Any = "music", *, raw_asked: bool = False) -> Media:
         path = tmp_path / "output"
         path.write_bytes(content)
-        return inspect(path, modality, raw_asked=raw_asked)
+        try:
+            media = inspect_path(path, modality, raw_asked=raw_asked)
+        except Unusable as error:
+            with pytest.raises(Unusable, match=f"^{re.escape(str(error))}$"):
+                inspect(io.BytesIO(content), modality, raw_asked=raw_asked)
+            raise
+        assert inspect(io.BytesIO(content), modality, raw_asked=raw_asked) == media
+        return media
 
     return inspect_bytes
 
@@ -94,20 +108,20 @@ def test_every_sample_is_tested() -> None:
 @pytest.mark.parametrize("name", KINDS)
 def test_every_kind_of_audio_is_recognized_and_measured_where_possible(name: str) -> None:
     content_type, extension, seconds = KINDS[name]
-    assert inspect(SAMPLES / name, "music") == Media(content_type, extension, seconds)
+    assert inspect_path(SAMPLES / name, "music") == Media(content_type, extension, seconds)
 
 
 @pytest.mark.parametrize("name", PICTURES)
 def test_every_kind_of_image_is_recognized_and_measured_where_possible(name: str) -> None:
     content_type, extension, size = PICTURES[name]
     width, height = size or (None, None)
-    assert inspect(SAMPLES / name, "image") == Media(content_type, extension, width=width, height=height)
+    assert inspect_path(SAMPLES / name, "image") == Media(content_type, extension, width=width, height=height)
 
 
 @pytest.mark.parametrize("name", [*PICTURES, *KINDS])
 def test_a_file_of_another_modality_is_unusable(name: str) -> None:
     with pytest.raises(Unusable, match=r"^not (audio|image)/\* but "):
-        inspect(SAMPLES / name, "image" if name in KINDS else "music")
+        inspect_path(SAMPLES / name, "image" if name in KINDS else "music")
 
 
 @pytest.mark.parametrize("brand", [b"mp42", b"isom", b"iso6", b"dash", b"M4A ", b"M4B ", b"mp41", b"F4A ", b"XXXX"])
@@ -136,7 +150,7 @@ def id3(size: int, repeats: int = 1) -> bytes:
 @pytest.mark.parametrize("name", ["a.flac", "a.mp3", "a.aac", "a.wav", "aac.m4a", "opus.ogg", "a.aiff", "opus.webm"])
 @pytest.mark.parametrize("tags", [id3(0), id3(200), id3(300_000), id3(5000, repeats=3)], ids=["0", "200", "300k", "3"])
 def test_tags_before_a_file_are_skipped(inspected: Any, name: str, tags: bytes) -> None:
-    plain = inspect(SAMPLES / name, "music")
+    plain = inspect_path(SAMPLES / name, "music")
     # The offsets in an MP4 are wrong by the length of the tag, but its boxes are still found one after the other.
     assert inspected(tags + sample(name)) == plain
 
@@ -335,13 +349,13 @@ def test_a_file_extension_can_mean_raw_audio() -> None:
     "before", [b"\r\n", b"\n", b"\0\0", b"\0", b" ", b"\xef\xbb\xbf", b"\xef\xbb\xbf\r\n", b"\r\n" * 30], ids=repr
 )
 def test_whitespace_before_an_audio_file_is_skipped(inspected: Any, name: str, before: bytes) -> None:
-    assert inspected(before + sample(name)) == inspect(SAMPLES / name, "music")
+    assert inspected(before + sample(name)) == inspect_path(SAMPLES / name, "music")
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.gif", "a.webp", "a.bmp", "a.avif"])
 @pytest.mark.parametrize("before", [b"\r\n", b"\0\0", b"\xef\xbb\xbf"], ids=repr)
 def test_whitespace_before_an_image_is_skipped(inspected: Any, name: str, before: bytes) -> None:
-    assert inspected(before + sample(name), "image") == inspect(SAMPLES / name, "image")
+    assert inspected(before + sample(name), "image") == inspect_path(SAMPLES / name, "image")
 
 
 @pytest.mark.parametrize("before", [b"\x01", b"7d04\r\n", b"--x\r\n\r\n", b"\xff\xfe\x80"], ids=repr)
@@ -402,7 +416,7 @@ def test_an_index_behind_a_box_of_the_wrong_length_is_found(inspected: Any, name
 
 def test_a_few_missing_bytes_of_the_index_are_tolerated(inspected: Any) -> None:
     assert inspected(sample("aac.m4a")[:-3]) == Media("audio/mp4", "m4a", 0.5)
-    assert inspected(sample("a.png")[:-3], "image") == inspect(SAMPLES / "a.png", "image")
+    assert inspected(sample("a.png")[:-3], "image") == inspect_path(SAMPLES / "a.png", "image")
 
 
 @pytest.mark.parametrize("left", [0.05, 0.3, 0.6, 0.85])
@@ -463,11 +477,11 @@ def test_a_file_of_millions_of_parts_is_inspected_in_bounded_time(
 @given(content=st.binary(max_size=300), modality=st.sampled_from(["music", "image"]))
 @settings(max_examples=300, deadline=None)
 def test_no_bytes_raise_anything_but_unusable(content: bytes, modality: Any) -> None:
-    with tempfile.NamedTemporaryFile() as file:
+    with tempfile.TemporaryFile() as file:
         file.write(content)
-        file.flush()
-        with suppress(Unusable):
-            inspect(Path(file.name), modality)
+        for each in (file, io.BytesIO(content)):
+            with suppress(Unusable):
+                inspect(each, modality)
 
 
 @pytest.mark.parametrize(
@@ -475,11 +489,18 @@ def test_no_bytes_raise_anything_but_unusable(content: bytes, modality: Any) -> 
     ["a.mp3", "a.wav", "a.aac", "a.aiff", "aac.m4a", "film.mp4", "opus.ogg", "a.png", "a.jpg", "a.gif", "a.webp"],
 )
 def test_a_truncated_file_is_not_whole(tmp_path: Path, name: str) -> None:
-    assert is_whole(SAMPLES / name)
-    cut = tmp_path / "cut"
+    assert is_whole_in_both(tmp_path, sample(name))
     for size in (len(sample(name)) - 1, len(sample(name)) // 2, 5):
-        cut.write_bytes(sample(name)[:size])
-        assert not is_whole(cut)
+        assert not is_whole_in_both(tmp_path, sample(name)[:size])
+
+
+def is_whole_in_both(folder: Path, content: bytes) -> bool:
+    """Whether it is whole, which is said the same of it in memory and on disk."""
+    (folder / "file").write_bytes(content)
+    with (folder / "file").open("rb") as file:
+        whole = is_whole(file)
+    assert is_whole(io.BytesIO(content)) == whole
+    return whole
 
 
 def test_text_is_recognized_although_it_ends_inside_a_character() -> None:

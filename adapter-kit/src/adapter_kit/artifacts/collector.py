@@ -3,32 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from tempfile import mkstemp
-from typing import Final
+from typing import BinaryIO, Final
 from urllib.parse import urlsplit
 
 import httpx
 
-from adapter_kit.artifacts.download import Lost, Unconnected, Unreachable, download
+from adapter_kit.artifacts.download import Fetched, Lost, Unconnected, Unreachable, download
 from adapter_kit.artifacts.egress_advice import RefusalLog
-from adapter_kit.artifacts.unwrapping import TooLarge
+from adapter_kit.artifacts.spool import Spool
+from adapter_kit.artifacts.unwrapping import TooLarge, unwrap
 from adapter_kit.attempt.inputs import Collected, CollectFailed
 from adapter_kit.attempt.model import Attempt
 from adapter_kit.http.causes import first_cause
 from adapter_kit.log_events import OutputEvent
-from adapter_kit.media.inspect import Unusable, inspect
+from adapter_kit.media.inspect import Media, Unusable, inspect
 from adapter_kit.media.raw_sound import asks_for_raw, is_named_raw, is_raw_type
 from adapter_kit.port.outcomes import ErrorWord, Failure
 from chassis.artifacts import STORE_ERRORS, ArtifactStore, artifact_key
 from chassis.http.egress import EGRESS_CONNECTIONS, EgressRefused
 from chassis.observability.logs import get_logger
 from contracts.failures import FAILURES, FailureKind
+from contracts.generation import Modality
 from contracts.messages.attempts import Artifact
 from contracts.modalities.registry import MODALITIES
 
@@ -56,7 +54,7 @@ class Collector:
     ) -> None:
         """`max_bytes` limits each output, `time_s` each collection; `at_once` collections are made at a time.
 
-        Files are kept in `work_dir` while they are inspected; None: the system's.
+        Large outputs are kept in `work_dir` until they are stored; None: the system's.
         """
         self._client = client
         self._store = store
@@ -103,8 +101,8 @@ class Collector:
     async def _one(self, run: _Collection, n: int) -> Artifact | _Miss:
         try:
             async with run.gate:
-                with _temporary_file(self._work_dir) as path:
-                    return await self._store_one(run, n, path)
+                with Spool(self._work_dir) as spool:
+                    return await self._store_one(run, n, spool)
         except Exception as error:  # noqa: BLE001 - the run is paid for, so that any error has to be reported and retried
             miss = self._failed(first_cause(error), f"output {n}: ", reached_before=n in run.attempt.files.reached)
             return replace(miss, host=run.host(n))
@@ -143,41 +141,46 @@ class Collector:
                     Failure(FailureKind.STORE_FAILED, f"{which}a fault of Segue's own ({type(error).__name__})")
                 )
 
-    async def _store_one(self, run: _Collection, n: int, path: Path) -> Artifact:
+    async def _store_one(self, run: _Collection, n: int, spool: Spool) -> Artifact:
         attempt, output = run.attempt, run.attempt.files.outputs[n - 1]
-        fetched = await download(self._client, output.url, path, self._max_bytes, lambda: run.reached.add(n))
+        fetched = await download(self._client, output.url, spool, self._max_bytes, lambda: run.reached.add(n))
         raw = is_raw_type(output.content_type) or is_raw_type(fetched.content_type) or is_named_raw(output.url)
         raw = raw or asks_for_raw(attempt.arguments)
-        media = await asyncio.to_thread(inspect, path, attempt.modality, raw_asked=raw)
+        # One call for everything: to pass a small output to a thread costs more than what is done with it there.
+        media, content, sha256 = await asyncio.to_thread(
+            _examine, spool, fetched, self._max_bytes, attempt.modality, raw_asked=raw
+        )
         name = f"{MODALITIES[attempt.modality].named(n)}.{media.extension}"
         run.storing.add(n)
-        key = artifact_key(attempt.job_id, attempt.attempt_id, name)
-        stored = await self._store.put_file(path, key, content_type=media.content_type)
+        await self._put(artifact_key(attempt.job_id, attempt.attempt_id, name), media, content, sha256)
         run.storing.discard(n)
-        if stored.sha256 != fetched.sha256:
-            raise OSError("what was stored is not what was fetched")
         return Artifact(
             name=name,
             content_type=media.content_type,
-            size_bytes=stored.size_bytes,
-            sha256=fetched.sha256,
+            size_bytes=spool.size,
+            sha256=sha256,
             duration_s=media.duration_s,
             width=media.width,
             height=media.height,
         )
 
+    async def _put(self, key: str, media: Media, content: bytes | BinaryIO, sha256: str) -> None:
+        if isinstance(content, bytes):
+            # Nothing lies between the bytes that were hashed and those that the store takes.
+            await self._store.put_bytes(content, key, content_type=media.content_type)
+            return
+        stored = await self._store.put_file(content, key, content_type=media.content_type)
+        if stored.sha256 != sha256:
+            raise OSError("what was stored is not what was fetched")
 
-@contextmanager
-def _temporary_file(folder: Path | None) -> Iterator[Path]:
-    """A file that only its owner can access, until the end of the block."""
-    descriptor, name = mkstemp(prefix="segue-", dir=folder)
-    os.close(descriptor)
-    path = Path(name)
-    try:
-        yield path
-    finally:
-        with suppress(OSError):
-            path.unlink()
+
+def _examine(
+    spool: Spool, fetched: Fetched, max_bytes: int, modality: Modality, *, raw_asked: bool
+) -> tuple[Media, bytes | BinaryIO, str]:
+    """Decode and inspect an output; returns what it is, its content and its hash. Blocks."""
+    unwrap(spool, fetched.codings, max_bytes)
+    media = inspect(spool.file(), modality, raw_asked=raw_asked)
+    return media, spool.content(), spool.sha256()
 
 
 class _Collection:

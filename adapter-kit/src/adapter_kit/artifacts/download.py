@@ -1,19 +1,18 @@
-"""Download of one output to a local file, with a size limit, a hash, and resumption after a broken connection."""
+"""Download of one output into a spool, with a size limit, and resumption after a broken connection."""
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
-from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Final
 
 import httpx
 
-from adapter_kit.artifacts.unwrapping import TooLarge, unwrap
+from adapter_kit.artifacts.spool import Spool
+from adapter_kit.artifacts.unwrapping import TooLarge
 from adapter_kit.http.causes import error_word, status_word
 from adapter_kit.http.decoding import codings_of
 from adapter_kit.media.inspect import Unusable
@@ -29,8 +28,6 @@ PAUSE_S: Final = 0.1
 LONGEST_PAUSE_S: Final = 1.0
 FRAMING_BYTES: Final = 1024 * 1024
 """How much larger than the output its encoded form may be, in bytes."""
-HELD_BYTES: Final = 256 * 1024
-"""Bytes that are received before they are written together."""
 
 _RANGE: Final = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 _BODIES: Final = frozenset({HTTPStatus.OK, HTTPStatus.CREATED, HTTPStatus.NON_AUTHORITATIVE_INFORMATION})
@@ -67,9 +64,10 @@ class Unconnected(Unreachable):
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """The result of a download."""
+    """What was said of the output that was downloaded."""
 
-    sha256: str
+    codings: list[str]
+    """The codings in the Content-Encoding header."""
     content_type: str | None
     """The value of the Content-Type header, or of the data URL."""
 
@@ -87,51 +85,51 @@ class _Silent(Exception):
 
 
 async def download(
-    client: httpx.AsyncClient, url: str, path: Path, max_bytes: int, connected: Callable[[], None]
+    client: httpx.AsyncClient, url: str, spool: Spool, max_bytes: int, connected: Callable[[], None]
 ) -> Fetched:
-    """Write the content of `url` to `path`, an existing file, decoded; returns its hash and media type.
+    """Write the content of `url`, as it is sent, to `spool`, which is empty.
 
-    If it is cancelled, a thread may go on with `path`; once that is deleted, it stays so. `connected` is called on
-    every connection to the host of the output. Raises Lost, Unreachable, Unconnected, TooLarge, Unusable if `url` is
-    not a URL or its data is malformed, EgressRefused, and OSError for `path`.
+    If it is cancelled, a thread may go on with `spool` until that is closed. `connected` is called on every connection
+    to the host of the output. Raises Lost, Unreachable, Unconnected, TooLarge, Unusable if `url` is not a URL or its
+    data is malformed, EgressRefused, and OSError for `spool`.
     """
     if (head := data_url(url)) is not None:
         connected()
-        sha256 = await asyncio.to_thread(_write_data_url, url, path, max_bytes)
-        return Fetched(sha256, head.content_type)
-    with await asyncio.to_thread(path.open, "r+b") as file:
-        part = _Part(file, max_bytes)
-        await _fetch_whole(client, url, part, connected)
-    return Fetched(await asyncio.to_thread(_unwrapped, path, part.codings, max_bytes), part.content_type)
+        await asyncio.to_thread(_write_data_url, url, spool, max_bytes)
+        return Fetched([], head.content_type)
+    part = _Part(spool, max_bytes)
+    await _fetch_whole(client, url, part, connected)
+    return Fetched(part.codings, part.content_type)
 
 
 class _Part:
     """The bytes received so far, and what is needed to request the rest."""
 
-    def __init__(self, file: BinaryIO, max_bytes: int) -> None:
-        self._file = file
+    def __init__(self, spool: Spool, max_bytes: int) -> None:
+        self._spool = spool
         self._max_bytes = max_bytes
-        self._given_up: set[tuple[int, bytes]] = set()
+        self._given_up: set[tuple[int, str]] = set()
         self.start_over()
+
+    @property
+    def size(self) -> int:
+        return self._spool.size
 
     def start_over(self, headers: httpx.Headers | None = None, total: int | None = None) -> None:
         headers = headers or httpx.Headers()
-        self._file.seek(0)
-        self._file.truncate()
-        self._digest = hashlib.sha256()
-        self.size = 0
+        self._spool.clear()
         self.total = total
         self.content_type: str | None = headers.get("content-type")
         self.codings = codings_of(headers.get("content-encoding", ""))
         # The next response may be compressed differently, so that parts of compressed bodies cannot be joined.
         self.validator = None if self.codings else _validator(headers)
 
-    def append(self, chunk: bytes | bytearray) -> None:
-        self.size += len(chunk)
-        if self.size > self._max_bytes + (FRAMING_BYTES if self.codings else 0):
+    async def append(self, chunk: bytes) -> None:
+        if self.size + len(chunk) > self._max_bytes + (FRAMING_BYTES if self.codings else 0):
             raise TooLarge(self._max_bytes)
-        self._digest.update(chunk)
-        self._file.write(chunk)
+        # To pass one chunk to a thread costs more than the few kilobytes of it.
+        if self._spool.hold(chunk):
+            await asyncio.to_thread(self._spool.write)
 
     def headers(self) -> dict[str, str]:
         # A compressed body can neither be resumed, nor checked against the size limit before it is decoded.
@@ -140,18 +138,17 @@ class _Part:
             return plain | {"range": f"bytes={self.size}-", "if-range": self.validator}
         return plain
 
-    def broke_off_here_before(self) -> bool:
-        """Whether an earlier response broke off after exactly the same bytes."""
-        so_far = (self.size, self._digest.digest())
+    def is_whole(self) -> bool:
+        """Whether the output is complete, although its response broke off: its declared length is wrong then.
+
+        It is if an earlier response broke off after exactly the same bytes, and they are complete by their own format.
+        Blocks.
+        """
+        so_far = (self.size, self._spool.sha256())
         if so_far in self._given_up:
-            return True
+            return self.size > 0 and not self.codings and is_whole(self._spool.file())
         self._given_up.add(so_far)
         return False
-
-    def is_whole(self) -> bool:
-        """Whether the file is complete by its own format, for responses whose declared length is wrong."""
-        self._file.flush()
-        return self.size > 0 and not self.codings and is_whole(Path(self._file.name))
 
 
 async def _fetch_whole(client: httpx.AsyncClient, url: str, part: _Part, connected: Callable[[], None]) -> None:
@@ -166,7 +163,7 @@ async def _fetch_whole(client: httpx.AsyncClient, url: str, part: _Part, connect
             if not isinstance(error, _NO_CONNECTION):
                 was_connected = True
                 connected()
-            if not (part.broke_off_here_before() and await asyncio.to_thread(part.is_whole)):
+            if not await asyncio.to_thread(part.is_whole):
                 if isinstance(error, httpx.TimeoutException) and part.size == before:
                     raise _Silent(error) from error
                 raise
@@ -190,24 +187,10 @@ async def _fetch(client: httpx.AsyncClient, url: str, part: _Part, connected: Ca
         connected()
         if _is_complete(response, part):
             return
-        await _receive(response, part)
+        async for chunk in response.aiter_raw():
+            await part.append(chunk)
     if part.total not in (None, part.size):
         raise _Broken
-
-
-async def _receive(response: httpx.Response, part: _Part) -> None:
-    """Append the body, many chunks at a time: to pass one to a thread costs more than the few kilobytes of it."""
-    held = bytearray()
-    try:
-        async for chunk in response.aiter_raw():
-            held += chunk
-            if len(held) >= HELD_BYTES:
-                await asyncio.to_thread(part.append, held)
-                held = bytearray()
-    except httpx.RequestError:
-        await asyncio.to_thread(part.append, held)
-        raise
-    await asyncio.to_thread(part.append, held)
 
 
 def _is_complete(response: httpx.Response, part: _Part) -> bool:
@@ -255,7 +238,7 @@ def _validator(headers: httpx.Headers) -> str | None:
     return etag if etag and not etag.startswith("W/") else last_modified
 
 
-def _write_data_url(url: str, path: Path, max_bytes: int) -> str:
+def _write_data_url(url: str, spool: Spool, max_bytes: int) -> None:
     # A byte takes at most three characters, percent-encoded or in base64, so that a longer text exceeds the limit.
     if len(url) > 3 * max_bytes + 4096:
         raise TooLarge(max_bytes)
@@ -265,14 +248,4 @@ def _write_data_url(url: str, path: Path, max_bytes: int) -> str:
         raise Unusable(str(error)) from error
     if len(content) > max_bytes:
         raise TooLarge(max_bytes)
-    with path.open("r+b") as file:
-        file.write(content)
-        file.truncate()
-    return _unwrapped(path, [], max_bytes)
-
-
-def _unwrapped(path: Path, named: list[str], max_bytes: int) -> str:
-    """Decode the file in place; returns its hash. Raises TooLarge and Unusable. Blocks."""
-    unwrap(path, named, max_bytes)
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    spool.append(content)

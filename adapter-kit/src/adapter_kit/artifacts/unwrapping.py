@@ -1,12 +1,10 @@
-"""Decoding of a file that was sent compressed or framed, in place."""
+"""Decoding of an output that was sent compressed or framed."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from shutil import copyfileobj
-from tempfile import TemporaryFile
-from typing import IO, Final
+from typing import BinaryIO, Final
 
+from adapter_kit.artifacts.spool import Spool
 from adapter_kit.http.decoding import MAX_CODINGS, PIECE_BYTES, Damaged, coding_of, decoder_for
 from adapter_kit.media.inspect import HEAD_BYTES, Unusable, is_media
 
@@ -22,45 +20,35 @@ _SURE: Final = frozenset({"gzip", "zstd"})
 """Codings with an unambiguous signature."""
 
 
-def unwrap(path: Path, named: list[str], max_bytes: int) -> None:
-    """Decode the file, by the signatures of its bytes, and for codings without a signature by the `named` ones.
+def unwrap(spool: Spool, named: list[str], max_bytes: int) -> None:
+    """Decode the output, by the signatures of its bytes, and for codings without a signature by the `named` ones.
 
-    `named`: the codings from the response header. A file that is not encoded is left unchanged. Raises TooLarge if the
-    decoded file has more than `max_bytes`, and Unusable if it is damaged or truncated. Blocks.
+    `named`: the codings from the response header. An output that is not encoded is left unchanged. Raises TooLarge if
+    the decoded one has more than `max_bytes`, Unusable if it is damaged or truncated, and OSError. Blocks.
     """
     for _ in range(MAX_CODINGS):
-        with path.open("rb") as file:
-            head = file.read(HEAD_BYTES)
+        source = spool.file()
+        head = source.read(HEAD_BYTES)
         coding = None if is_media(head) else coding_of(head, named)
         if coding is None:
             return
         named = [each for each in named if each != coding]
-        with TemporaryFile(dir=path.parent) as plain:
+        source.seek(0)
+        with spool.empty() as plain:
             try:
-                _decode(path, plain, coding, max_bytes)
+                _decode(source, head, plain, coding, max_bytes)
             except Damaged as error:
                 if coding in _SURE:
                     raise Unusable(f"{coding} that cannot be unpacked: {error}") from error
                 continue
-            _replace(path, plain)
+            spool.replace(plain)
 
 
-def _replace(path: Path, plain: IO[bytes]) -> None:
-    """Copy into the file, instead of renaming: a collection that was given up has deleted it, and it must stay so."""
-    plain.seek(0)
-    with path.open("r+b") as target:
-        copyfileobj(plain, target, PIECE_BYTES)
-        target.truncate()
-
-
-def _decode(path: Path, target: IO[bytes], coding: str, max_bytes: int) -> None:
-    size = 0
-    with path.open("rb") as source:
-        decoder = decoder_for(coding, source.peek(2)[:2])
-        while piece := source.read(PIECE_BYTES):
-            for each in decoder.feed(piece):
-                size += len(each)
-                if size > max_bytes:
-                    raise TooLarge(max_bytes)
-                target.write(each)
-        decoder.finish()
+def _decode(source: BinaryIO, head: bytes, plain: Spool, coding: str, max_bytes: int) -> None:
+    decoder = decoder_for(coding, head[:2])
+    while piece := source.read(PIECE_BYTES):
+        for each in decoder.feed(piece):
+            if plain.size + len(each) > max_bytes:
+                raise TooLarge(max_bytes)
+            plain.append(each)
+    decoder.finish()

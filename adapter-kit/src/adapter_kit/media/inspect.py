@@ -6,7 +6,6 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import BinaryIO, Final, TypeVar
 
 from adapter_kit.log_events import OutputEvent
@@ -60,26 +59,25 @@ _PICTURES: Final = {
 """Brands of ISO base media files that hold still images."""
 
 
-def inspect(path: Path, modality: Modality, *, raw_asked: bool = False) -> Media:
-    """The type, duration and dimensions of the file at `path`.
+def inspect(file: BinaryIO, modality: Modality, *, raw_asked: bool = False) -> Media:
+    """The type, duration and dimensions of a file, which is open for reading: one on disk, or a BytesIO.
 
     With `raw_asked`, raw audio was requested or declared, and bytes without a signature are taken for it. A file of a
     recognised type whose duration or dimensions cannot be determined is accepted. Raises Unusable if the file is not
     media of this modality, is empty or is truncated. Blocks.
     """
     spec = MODALITIES[modality]
-    with path.open("rb") as file:
-        start = after_tags(lambda at, size: _at(file, at, size))
-        head = _at(file, start, HEAD_BYTES)
-        if not head:
-            raise Unusable("an empty file" if start == 0 else "a tag without anything after it")
-        kind, start = _recognise(file, start, head, raw=spec.takes_raw and raw_asked)
-        try:
-            return _measured(file, start, kind, spec)
-        except Truncated as error:
-            raise Unusable(f"{kind.content_type} that is cut off") from error
-        except NoSound as error:
-            raise Unusable("audio without any sound in it") from error
+    start = after_tags(lambda at, size: _at(file, at, size))
+    head = _at(file, start, HEAD_BYTES)
+    if not head:
+        raise Unusable("an empty file" if start == 0 else "a tag without anything after it")
+    kind, start = _recognise(file, start, head, raw=spec.takes_raw and raw_asked)
+    try:
+        return _measured(file, start, kind, spec)
+    except Truncated as error:
+        raise Unusable(f"{kind.content_type} that is cut off") from error
+    except NoSound as error:
+        raise Unusable("audio without any sound in it") from error
 
 
 def is_media(head: bytes) -> bool:

@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Callable
-from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
-from adapter_kit.media.frames import ends_with_a_frame
+from adapter_kit.media.frames import Data, ends_with_a_frame
+from adapter_kit.media.mapping import mapped
 
 MAX_BOXES: Final = 100_000
 _CHUNKED: Final = (b"RIFF", b"RIFX", b"FORM")
 
 
-def is_whole(path: Path) -> bool:
-    """Whether the file ends where its structure ends; False if that cannot be determined. Blocks."""
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+def is_whole(file: BinaryIO) -> bool:
+    """Whether the file, which is not empty, ends where its structure ends; False if that is unknown. Blocks."""
+    with mapped(file) as data:
         return any(ends(data) for ends in _ENDS)
 
 
-def _chunked(data: mmap.mmap) -> bool:
+def _chunked(data: Data) -> bool:
     size = int.from_bytes(data[4:8], "little" if data[:4] == b"RIFF" else "big")
     # An odd size may have been padded.
     return data[:4] in _CHUNKED and 0 <= len(data) - size - 8 <= 1
 
 
-def _boxed(data: mmap.mmap) -> bool:
+def _boxed(data: Data) -> bool:
     if data[4:8] not in (b"ftyp", b"moov", b"wide", b"mdat"):
         return False
     at, names = 0, set()
@@ -40,7 +39,7 @@ def _boxed(data: mmap.mmap) -> bool:
     return False
 
 
-def _paged(data: mmap.mmap) -> bool:
+def _paged(data: Data) -> bool:
     at = data.rfind(b"OggS\0")
     if data[:4] != b"OggS" or at < 0 or at + 27 > len(data):
         return False
@@ -49,16 +48,16 @@ def _paged(data: mmap.mmap) -> bool:
     return bool(data[at + 5] & 4) and at + 27 + segments + body == len(data)
 
 
-def _png(data: mmap.mmap) -> bool:
+def _png(data: Data) -> bool:
     return data[:4] == b"\x89PNG" and data[-8:-4] == b"IEND"
 
 
-def _jpeg(data: mmap.mmap) -> bool:
+def _jpeg(data: Data) -> bool:
     return data[:3] == b"\xff\xd8\xff" and data[-2:] == b"\xff\xd9"
 
 
-def _gif(data: mmap.mmap) -> bool:
+def _gif(data: Data) -> bool:
     return data[:4] == b"GIF8" and data[-1:] == b"\x3b"
 
 
-_ENDS: Final[tuple[Callable[[mmap.mmap], bool], ...]] = (_chunked, _boxed, ends_with_a_frame, _paged, _png, _jpeg, _gif)
+_ENDS: Final[tuple[Callable[[Data], bool], ...]] = (_chunked, _boxed, ends_with_a_frame, _paged, _png, _jpeg, _gif)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterator, Mapping
-from mmap import ACCESS_READ, mmap
 from typing import BinaryIO, Final
 
 from mutagen.mp3 import MPEGInfo
@@ -17,6 +16,7 @@ from adapter_kit.media import magic
 from adapter_kit.media.containers import Truncated
 from adapter_kit.media.frames import adts_seconds
 from adapter_kit.media.magic import Kind
+from adapter_kit.media.mapping import mapped
 
 MAX_CHUNKS: Final = 10_000
 """Limit on the parts that are skipped in search of the one with the size."""
@@ -146,7 +146,7 @@ def mp3_seconds(file: BinaryIO, start: int) -> float | None:
 
 def aac_seconds(file: BinaryIO, start: int) -> float | None:
     """The duration from the number of frames, which all have the same length."""
-    with mmap(file.fileno(), 0, access=ACCESS_READ) as data:
+    with mapped(file) as data:
         return adts_seconds(data, start)
 
 
