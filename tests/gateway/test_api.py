@@ -399,7 +399,10 @@ async def test_an_internal_error_is_logged_and_not_shown(world: Any, monkeypatch
     monkeypatch.setattr(type(world.parts.lookup), "job", broken)
     with capture_logs() as logged:
         answer_body = problem(await world.client.get("/api/jobs/x"), 500, "internal-error")
-    assert [(line["log_level"], str(line["exc_info"])) for line in logged] == [("error", "password=hunter2")]
+    assert [(line["log_level"], str(line.get("exc_info"))) for line in logged] == [
+        ("error", "password=hunter2"),
+        ("info", "None"),  # The access line.
+    ]
     assert "hunter2" not in json.dumps(answer_body)
 
 

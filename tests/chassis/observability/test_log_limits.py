@@ -39,7 +39,7 @@ class Lines:
 
 
 @pytest.fixture
-def lines() -> Iterator[Lines]:
+def lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[Lines]:
     root, before = logging.getLogger(), structlog.get_config()
     handlers, level = root.handlers[:], root.level
     configure_logs("test", "INFO")
@@ -49,8 +49,7 @@ def lines() -> Iterator[Lines]:
     handler.setStream(made.written)
     [limit] = handler.filters
     assert isinstance(limit, OutsideWarnings)
-    handler.removeFilter(limit)
-    handler.addFilter(OutsideWarnings(made.clock))
+    monkeypatch.setattr(limit, "_clock", made.clock)
     yield made
     root.handlers[:] = handlers
     root.setLevel(level)
@@ -112,6 +111,18 @@ def test_records_of_libraries_are_limited_by_their_first_line(lines: Lines) -> N
     logging.getLogger("uvicorn.error").warning("Invalid HTTP request received.")
     [again] = lines()
     assert again["suppressed"] == 499
+
+
+def test_records_of_segue_and_of_libraries_are_limited_together(lines: Lines) -> None:
+    own, library, text = get_logger("gateway"), logging.getLogger("gateway"), GatewayEvent.DATABASE_CLOCK_UNKNOWN
+    own.warning(text)
+    library.warning(text.value)
+    own.warning(text)
+    assert [line["code"] for line in lines()] == ["database_clock_unknown"]
+    lines.clock.now += 61
+    library.warning(text.value)
+    own.warning(text)
+    assert [line["suppressed"] for line in lines()] == [2]
 
 
 def test_what_kafka_s_client_repeats_while_a_broker_is_away_is_one_record_a_minute(lines: Lines) -> None:

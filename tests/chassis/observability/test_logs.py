@@ -11,14 +11,15 @@ import pty
 import re
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import structlog
 from tests.patience import patient
 
-from chassis.observability.log_events import HttpEvent
-from chassis.observability.logs import configure_logs, get_line_logger, get_logger
+from chassis.observability.log_events import DeliveryEvent, HttpEvent
+from chassis.observability.logs import configure_logs, get_logger
 from chassis.settings.types import LogFormat
 
 PROGRAM = """
@@ -102,26 +103,108 @@ def fields(line: str, form: LogFormat) -> object:
 
 
 @pytest.mark.parametrize("form", ["json", "console"])
-def test_a_logger_of_lines_writes_the_same_records(
+def test_records_of_segue_and_of_libraries_have_one_form(
     configured: Callable[[LogFormat], None], capsys: pytest.CaptureFixture[str], form: LogFormat
 ) -> None:
     configured(form)
-    for logger in (get_logger("toy.lines"), get_line_logger("toy.lines")):
-        logger.info(HttpEvent.HTTP_SERVING, host="a\nb\x1b[2J\u202ec\td\x7f", port=1, connections=None)
+    named = {"host": "a\nb\x1b[2J\u202ec\td\x7f", "port": 1, "connections": None}
+    with structlog.contextvars.bound_contextvars(job_id="j"):
+        get_logger("toy.lines").info(HttpEvent.HTTP_SERVING, **named)
+        logging.getLogger("toy.lines").info(HttpEvent.HTTP_SERVING.value, extra={**named, "code": "http_serving"})
     written = capsys.readouterr().out
-    usual, line = written.splitlines()
-    assert fields(line, form) == fields(usual, form)
+    own, library = written.splitlines()
+    assert fields(own, form) == fields(library, form)
     assert not set(written) & {"\x1b", "\u202e", "\t", "\x7f"}
 
 
-def test_a_logger_of_lines_fails_nothing_when_its_stream_is_closed(
+def test_a_logger_made_before_logs_are_configured_follows_what_they_are_configured_to(
+    configured: Callable[[LogFormat], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    logger = get_logger("toy.early")
+    bound = logger.bind(group="g")
+    logger.debug(DeliveryEvent.CONSUMING_RESUMED, group="before")
+    assert "group='before'" in capsys.readouterr().out
+    configured("json")
+    logger.debug(DeliveryEvent.CONSUMING_RESUMED, group="below the level")
+    logger.info(DeliveryEvent.CONSUMING_RESUMED, group="after")
+    logger.bind(group="bound").info(DeliveryEvent.CONSUMING_RESUMED)
+    bound.info(DeliveryEvent.CONSUMING_RESUMED)
+    *lines, plain = capsys.readouterr().out.splitlines()
+    assert [(line["group"], line["logger"]) for line in map(json.loads, lines)] == [
+        ("after", "toy.early"),
+        ("bound", "toy.early"),
+    ]
+    assert "group='g'" in plain, "what is bound before has the configuration of that time"
+
+
+def test_a_record_of_an_exception_has_its_traceback(
+    configured: Callable[[LogFormat], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    configured("json")
+    try:
+        int("lost")
+    except ValueError:
+        get_logger("toy").exception(DeliveryEvent.DELIVERY_FAILED, group="g")
+    line = json.loads(capsys.readouterr().out)
+    assert (line["level"], line["code"]) == ("error", "delivery_failed")
+    assert line["exception"].startswith("Traceback (most recent call last)")
+    assert line["exception"].endswith("'lost'")
+
+
+class Watched(io.StringIO):
+    """A stream that counts its writes, and whether another thread could write at the same time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.writes: list[str] = []
+        self.shared = False
+
+    def write(self, text: str) -> int:
+        [handler] = logging.getLogger().handlers
+        assert handler.lock is not None
+        with ThreadPoolExecutor(1) as other:
+            self.shared |= other.submit(handler.lock.acquire, blocking=False).result()
+        self.writes.append(text)
+        return super().write(text)
+
+
+def test_a_line_is_written_at_once_under_the_lock_of_the_handler(
+    configured: Callable[[LogFormat], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = Watched()
+    monkeypatch.setattr(sys, "stdout", stream)
+    configured("json")
+    get_logger("toy").info(HttpEvent.HTTP_SERVING, host="h", port=1, connections=2)
+    get_logger("toy").info(HttpEvent.HTTP_SERVING, host="h", port=2, connections=2)
+    assert [json.loads(text)["port"] for text in stream.writes] == [1, 2]
+    assert all(text.endswith("}\n") for text in stream.writes)
+    assert not stream.shared
+
+
+def test_a_log_call_fails_nothing_when_its_stream_is_closed(
     configured: Callable[[LogFormat], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stream = io.StringIO()
     monkeypatch.setattr(sys, "stdout", stream)
     configured("json")
-    logger = get_line_logger("toy.lines")
+    logger = get_logger("toy.lines")
     logger.info(HttpEvent.HTTP_SERVING, host="h", port=1, connections=2)
     assert json.loads(stream.getvalue())["port"] == 1
     stream.close()
     logger.info(HttpEvent.HTTP_SERVING, host="h", port=1, connections=2)
+
+
+class Unprintable:
+    def __repr__(self) -> str:
+        raise LookupError("no text")
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_a_record_that_cannot_be_rendered_says_so(
+    configured: Callable[[LogFormat], None], capsys: pytest.CaptureFixture[str], form: LogFormat
+) -> None:
+    configured(form)
+    get_logger("toy").warning(HttpEvent.HTTP_SERVING, host=Unprintable(), port=1, connections=2)
+    line = capsys.readouterr().out
+    assert line.count("\n") == 1
+    assert all(text in line for text in ("serving http", "http_serving", "warning", "LookupError"))

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
+
+import structlog
+from structlog.typing import EventDict
 
 from chassis.observability.log_event import LogEvent, Logger
 
@@ -18,6 +22,7 @@ CAUSED_OUTSIDE: Final = ("asyncio", "uvicorn", "h11", "gateway", "aiokafka")
 
 While no broker answers, aiokafka logs some 300 records a second.
 """
+_LIMITED: Final = ("warning", "error", "critical")
 _MAX_KINDS: Final = 1000
 _MAX_CHARS: Final = 200
 
@@ -33,8 +38,9 @@ class _Passed:
 class OutsideWarnings(logging.Filter):
     """Passes one record of a kind per minute; the next one has the number of withheld records as `suppressed`.
 
-    A kind is a logger, a level, an event, its reason and the type of its exception. The filter applies only to the
-    loggers in CAUSED_OUTSIDE, and from WARNING on.
+    A kind is a logger, a level, an event, its reason and the type of its exception. The limit applies only to the
+    loggers in CAUSED_OUTSIDE, and from WARNING on. It is a filter for the records of libraries, and a processor for
+    Segue's own.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -44,28 +50,39 @@ class OutsideWarnings(logging.Filter):
         self._lock = threading.Lock()
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether the record is written."""
+        """Whether a record of a library is written."""
         if record.levelno < logging.WARNING or not _caused_outside(record.name):
             return True
-        with self._lock:
-            withheld = self._withheld_before(_kind_of(record), self._clock())
+        withheld = self._withheld_before(_kind(record.name, record.levelname, record.msg, "", record.exc_info))
         if withheld:
             record.suppressed = withheld
-            if isinstance(record.msg, dict):
-                record.msg = {**record.msg, "suppressed": withheld}
         return withheld is not None
 
-    def _withheld_before(self, kind: Kind, now: float) -> int | None:
+    def __call__(self, _logger: Any, _method: str, event: EventDict) -> EventDict:
+        """A record of Segue that is written; raises DropEvent if it is withheld."""
+        level, name = event["level"], event["logger"]
+        if level not in _LIMITED or not _caused_outside(name):
+            return event
+        kind = _kind(name, level, event.get("event"), event.get("reason", ""), event.get("exc_info"))
+        withheld = self._withheld_before(kind)
+        if withheld is None:
+            raise structlog.DropEvent
+        if withheld:
+            event["suppressed"] = withheld
+        return event
+
+    def _withheld_before(self, kind: Kind) -> int | None:
         """The number of records withheld since the last one that passed; None if this one is withheld too."""
-        last = self._passed.get(kind)
-        if last is not None and now - last.at < EVERY_S:
-            last.withheld += 1
-            return None
-        self._passed[kind] = _Passed(now)
-        self._passed.move_to_end(kind)
-        if len(self._passed) > _MAX_KINDS:
-            self._passed.popitem(last=False)
-        return last.withheld if last is not None else 0
+        with self._lock:
+            now, last = self._clock(), self._passed.get(kind)
+            if last is not None and now - last.at < EVERY_S:
+                last.withheld += 1
+                return None
+            self._passed[kind] = _Passed(now)
+            self._passed.move_to_end(kind)
+            if len(self._passed) > _MAX_KINDS:
+                self._passed.popitem(last=False)
+            return last.withheld if last is not None else 0
 
 
 class Tally:
@@ -98,11 +115,9 @@ def _caused_outside(logger: str) -> bool:
     return any(logger == name or logger.startswith(f"{name}.") for name in CAUSED_OUTSIDE)
 
 
-def _kind_of(record: logging.LogRecord) -> Kind:
-    entry = record.msg if isinstance(record.msg, dict) else {"event": record.msg}
+def _kind(logger: str, level: str, event: object, reason: object, exc_info: object) -> Kind:
     # After the first line, asyncio lists sockets and objects, which differ in each record.
-    event = str(entry.get("event", "")).partition("\n")[0][:_MAX_CHARS]
-    reason = str(entry.get("reason", ""))[:_MAX_CHARS]
-    raised = entry.get("exc_info") or record.exc_info
+    text = str(event).partition("\n")[0][:_MAX_CHARS]
+    raised = sys.exc_info() if exc_info is True else exc_info
     error = raised[1] if isinstance(raised, tuple) else raised
-    return record.name, record.levelname, event, reason, type(error).__name__
+    return logger, level.lower(), text, str(reason)[:_MAX_CHARS], type(error).__name__

@@ -1,14 +1,18 @@
 """Structured logs on stdout, one record per line, with the ids of the job, the attempt and the trace.
 
-A record is a JSON object, or text for people.
+A record is a JSON object, or text for people. Those of libraries come from the standard library's `logging`. Segue's
+own do not go through it, which costs more than to render a record; both are written to the same stream, under one lock.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
+from collections.abc import Sequence
 from contextlib import nullcontext, suppress
-from typing import Any, TextIO
+from functools import partial
+from typing import Any, Final, TextIO
 
 import structlog
 from opentelemetry import trace
@@ -17,11 +21,16 @@ from structlog.typing import EventDict, Processor
 from chassis.observability.log_event import LogEvent, Logger
 from chassis.observability.log_limits import OutsideWarnings
 from chassis.settings.types import LogFormat
-from contracts.text import escaped, escaped_line
+from contracts.text import escaped_line
+
+# A value of a type that JSON lacks is written as Python writes it.
+_JSON: Final = json.JSONEncoder(default=repr)
+_OF_EVERY_RECORD: Final = ("event", "code", "level", "logger", "service", "timestamp")
 
 
 def configure_logs(service: str, level: str, form: LogFormat = "json") -> None:
     """Write the logs of this process, including those of libraries, to stdout."""
+    handler, limit = logging.StreamHandler(sys.stdout), OutsideWarnings()
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         _add_code,
@@ -32,28 +41,27 @@ def configure_logs(service: str, level: str, form: LogFormat = "json") -> None:
         _add_trace,
         _Named(service),
     ]
+    rendered = _Rendered(_renderers(form))
     structlog.configure(
-        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.stdlib.BoundLogger,
-        cache_logger_on_first_use=False,
+        processors=[*shared, limit, rendered],
+        logger_factory=partial(_Lines, handler),
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        # Otherwise each record assembles its logger anew, at a tenth of its cost.
+        cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
-            processors=[
-                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                _untraced,
-                structlog.processors.format_exc_info,
-                *_renderers(form),
-            ],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, _untraced, rendered],
         )
     )
-    handler.addFilter(OutsideWarnings())
+    handler.addFilter(limit)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
+    # No record has these fields. Python 3.11 has no tasks in its records yet.
+    for unused in ("logThreads", "logProcesses", "logMultiprocessing", "logAsyncioTasks"):
+        setattr(logging, unused, False)
     # These log every request or heartbeat; Segue logs the relevant events itself.
     for noisy in ("httpx", "httpcore", "uvicorn", "aiokafka"):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLevelName(level)))
@@ -62,50 +70,59 @@ def configure_logs(service: str, level: str, form: LogFormat = "json") -> None:
 
 
 def get_logger(name: str) -> Logger:
-    """A logger for one module."""
-    logger: Logger = structlog.stdlib.get_logger(name)
+    """A logger for one module. It may be made before `configure_logs`, which applies to what is logged after it."""
+    logger: Logger = structlog.get_logger(name)
     return logger
 
 
-def get_line_logger(name: str) -> Logger:
-    """A logger for what is logged of every request. Its records are those of any logger, at a third of the cost.
-
-    A record is rendered at once and written past the standard library, so nothing limits how many warnings there are.
-    The level is not looked at; ask `logging.getLogger(name).isEnabledFor` before. Call it after `configure_logs`.
-    """
-    for handler in logging.getLogger().handlers:
-        form = handler.formatter
-        if isinstance(handler, logging.StreamHandler) and isinstance(form, structlog.stdlib.ProcessorFormatter):
-            # Without what hands a record over to the formatter, and what the formatter removes of that.
-            processors = [*structlog.get_config()["processors"][:-1], *form.processors[1:]]
-            lines: Logger = structlog.wrap_logger(
-                _Lines(name, handler), processors=processors, wrapper_class=structlog.stdlib.BoundLogger
-            ).bind()
-            return lines
-    return get_logger(name).bind()
-
-
 class _Lines:
-    """Writes rendered records to the stream of a handler."""
+    """Writes the rendered records of one logger to the stream of a handler."""
 
-    def __init__(self, name: str, handler: logging.StreamHandler[TextIO]) -> None:
+    def __init__(self, handler: logging.StreamHandler[TextIO], name: str) -> None:
         self.name = name
         self._handler = handler
 
     def info(self, line: str) -> None:
-        """Write one line. A stream that is closed, or that nobody reads any more, fails no request."""
+        """Write one line. A stream that is closed, or that nobody reads any more, fails no work."""
         with self._handler.lock or nullcontext(), suppress(OSError, ValueError):
             self._handler.stream.write(line + "\n")
             self._handler.stream.flush()
+
+    debug = warning = error = critical = info
+
+
+class _Rendered:
+    """Makes a line of a record. One with a value that cannot be rendered says so, as a log call fails no work."""
+
+    def __init__(self, renderers: Sequence[Processor]) -> None:
+        self._renderers = renderers
+
+    def __call__(self, logger: Any, method: str, event: EventDict) -> str:
+        try:
+            return self._line(logger, method, event)
+        except Exception as error:  # noqa: BLE001 - a value may be of any type, and its methods raise any error
+            known = {name: event[name] for name in _OF_EVERY_RECORD if name in event}
+            return self._line(logger, method, {**known, "error": f"the record has no text: {type(error).__name__}"})
+
+    def _line(self, logger: Any, method: str, event: Any) -> str:
+        for renderer in self._renderers:
+            event = renderer(logger, method, event)
+        return str(event)
 
 
 def _renderers(form: LogFormat) -> list[Processor]:
     """What makes text of a record, as JSON or for people."""
     terminal = sys.stdout.isatty()
     if form == "json" or (form == "auto" and not terminal):
-        return [structlog.processors.JSONRenderer(), _printable]
+        return [structlog.processors.format_exc_info, _as_json]
     # What follows the renderer would escape its colours as well.
-    return [_in_words, structlog.dev.ConsoleRenderer(colors=terminal, pad_event_to=0, pad_level=True)]
+    console = structlog.dev.ConsoleRenderer(colors=terminal, pad_event_to=0, pad_level=True)
+    return [structlog.processors.format_exc_info, _in_words, console]
+
+
+def _as_json(_logger: Any, _method: str, event: EventDict) -> str:
+    """The record as JSON. It is printable ASCII, so that it controls no terminal."""
+    return _JSON.encode(event)
 
 
 def _in_words(_logger: Any, _method: str, event: EventDict) -> EventDict:
@@ -128,11 +145,6 @@ def _untraced(_logger: Any, _method: str, event: EventDict) -> EventDict:
         error = info[1] if isinstance(info, tuple) else info
         event["error"] = f"{type(error).__name__}: {error}"
     return event
-
-
-def _printable(_logger: Any, _method: str, line: Any) -> str:
-    """Escape DEL, the only control character that JSON leaves unescaped."""
-    return escaped(str(line))
 
 
 def _add_code(_logger: Any, _method: str, event: EventDict) -> EventDict:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from time import perf_counter
 from typing import Final
@@ -13,7 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from chassis.http.server import HEALTH_PATHS
 from chassis.observability.exemplars import exemplar_of
-from chassis.observability.logs import get_line_logger
+from chassis.observability.logs import get_logger
 from chassis.observability.telemetry import Telemetry, traceparent_of
 from contracts.callback_urls import without_mac
 from contracts.ids import UUID_PATTERN
@@ -25,7 +24,6 @@ NO_RESPONSE: Final = 499
 OTHER: Final = "other"
 METHODS: Final = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"})
 
-_LOGGER: Final = "gateway.access"
 _JOB_ID: Final = re.compile(UUID_PATTERN)
 
 
@@ -38,9 +36,7 @@ class Accounts:
     def __init__(self, app: ASGIApp, telemetry: Telemetry, *, access_log: bool) -> None:
         self._app = app
         self._telemetry = telemetry
-        self._log = get_line_logger(_LOGGER)
-        # Asked before any work for a line.
-        self._level = logging.getLogger(_LOGGER)
+        self._log = get_logger("gateway.access")
         self._access_log = access_log
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -61,7 +57,7 @@ class Accounts:
         HTTP_REQUESTS.labels(method, route, str(answer.status)).inc()
         exemplar = exemplar_of(self._telemetry, answer.exported) if self._telemetry.exporting else None
         HTTP_REQUEST_SECONDS.labels(method, route).observe(seconds, exemplar)
-        if self._access_log and self._level.isEnabledFor(logging.INFO):
+        if self._access_log:
             client = scope.get("client")
             self._log.info(
                 GatewayEvent.REQUEST_SERVED,
