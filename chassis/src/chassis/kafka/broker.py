@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
+from functools import lru_cache
 from math import inf
 from typing import Any, Final
 
@@ -27,6 +28,7 @@ from aiokafka.errors import (
     UnknownProducerId,
     UnknownTopicOrPartitionError,
 )
+from aiokafka.partitioner import murmur2
 from faststream.kafka import KafkaBroker, KafkaMessage
 from faststream.kafka.message import FAKE_CONSUMER
 from faststream.security import BaseSecurity, SASLPlaintext, SASLScram256, SASLScram512
@@ -63,8 +65,8 @@ PRODUCER_LOST = (
 )
 """Errors after which a producer cannot publish any more and has to be replaced."""
 
-
 _SASL: Final = {"PLAIN": SASLPlaintext, "SCRAM-SHA-256": SASLScram256, "SCRAM-SHA-512": SASLScram512}
+_hash: Final = lru_cache(10_000)(murmur2)  # In Python; a service publishes several records of each job.
 
 
 class SegueBroker(KafkaBroker):
@@ -228,6 +230,12 @@ def missed_topics(broker: SegueBroker, within_s: float) -> list[str]:
     return [topic for topic, at in broker.missed.items() if at > since]
 
 
+def partition_of(broker: SegueBroker, record: Record) -> int | None:
+    """The partition that Kafka's clients choose by the record's key; None if the producer does not know the topic."""
+    known = client_of(broker).client.cluster.partitions_for_topic(broker.cluster.names.of(record.topic))
+    return sorted(known)[(_hash(record.key) & 0x7FFFFFFF) % len(known)] if known else None
+
+
 async def publish(broker: SegueBroker, record: Record, timestamp_ms: int | None = None) -> asyncio.Future[Any]:
     """Hand a record to the producer; the future is done when all in-sync replicas have it.
 
@@ -241,6 +249,7 @@ async def publish(broker: SegueBroker, record: Record, timestamp_ms: int | None 
         broker.cluster.names.of(record.topic),
         record.value,
         key=record.key,
+        partition=partition_of(broker, record),
         timestamp_ms=timestamp_ms,
         headers=list(record.headers),
     )

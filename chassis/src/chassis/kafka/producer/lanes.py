@@ -10,7 +10,7 @@ from typing import Any
 
 from aiokafka.errors import KafkaError
 
-from chassis.kafka.broker import TOO_LARGE, SegueBroker, client_of, publish
+from chassis.kafka.broker import TOO_LARGE, SegueBroker, partition_of, publish
 from contracts.envelope import Record
 
 Lane = tuple[str, int | None]
@@ -29,7 +29,7 @@ async def publish_all(
     sent: list[asyncio.Future[Any] | Exception] = [TimeoutError("it was not handed over in time") for _ in records]
     lanes: dict[Lane, list[int]] = defaultdict(list)
     for place, record in enumerate(records):
-        lanes[_lane(broker, record)].append(place)
+        lanes[record.topic, partition_of(broker, record)].append(place)
 
     async def hand_over(places: Sequence[int]) -> None:
         refused: KafkaError | None = None
@@ -50,15 +50,6 @@ async def publish_all(
             if under_way := [each for each in sent if not isinstance(each, Exception)]:
                 await asyncio.wait(under_way)
     return [each if isinstance(each, Exception) else _outcome(each) for each in sent]
-
-
-def _lane(broker: SegueBroker, record: Record) -> Lane:
-    producer: Any = client_of(broker)
-    topic = broker.cluster.names.of(record.topic)
-    if not producer.client.cluster.partitions_for_topic(topic):
-        return topic, None
-    # Private API, as there is no public one.
-    return topic, producer._partition(topic, None, None, None, record.key, record.key)
 
 
 def _outcome(sent: asyncio.Future[Any]) -> Exception | None:
