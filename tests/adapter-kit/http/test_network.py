@@ -126,20 +126,17 @@ def outcome(done: Exchange) -> type:
     )
 
 
-def closed_port() -> str:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return f"http://127.0.0.1:{sock.getsockname()[1]}/"
-
-
 @pytest.mark.parametrize(
     "url",
-    [closed_port(), closed_port().replace("http", "https"), "http://no-such-name.invalid/", "ftp://localhost/x"],
+    ["http://127.0.0.1:{port}/", "https://127.0.0.1:{port}/", "http://no-such-name.invalid/", "ftp://localhost/x"],
     ids=["refused", "refused-tls", "no-name", "no-http"],
 )
 async def test_without_a_connection_nothing_was_sent(url: str) -> None:
-    async with opened() as client:
-        done = await client.post(url)
+    with socket.socket() as bound:
+        # It does not listen, and no other process gets its port meanwhile.
+        bound.bind(("127.0.0.1", 0))
+        async with opened() as client:
+            done = await client.post(url.format(port=bound.getsockname()[1]))
     assert isinstance(done.error, NEVER_SENT)
     assert outcome(done) is NotSent
     assert "object at" not in str(done.error)
