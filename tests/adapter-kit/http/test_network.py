@@ -4,10 +4,12 @@ import asyncio
 import socket
 import ssl
 import struct
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+import aiohttp
 import httpx
 import pytest
 from tests.patience import eventually, patient
@@ -344,3 +346,45 @@ async def test_what_is_sent_is_what_was_built() -> None:
     assert head.split(b"\r\n")[0] == f"POST {target} HTTP/1.1".encode()
     assert sorted(names) == sorted(set(names)) == [b"content-length", b"content-type", b"host"]
     assert body == b'{"prompt":"x"}'
+
+
+@pytest.mark.parametrize("then", [b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 5\r\n\r\n[408]", b""])
+async def test_what_came_on_an_idle_connection_while_the_loop_was_busy_answers_no_later_request(
+    then: bytes, keeping: None
+) -> None:
+    came = threading.Event()
+
+    def serve(listening: socket.socket) -> None:
+        connection, _ = listening.accept()
+        with connection:
+            connection.recv(65536)
+            connection.sendall(OK)
+            answered.wait()
+            connection.sendall(then)
+            connection.shutdown(socket.SHUT_WR)
+            came.set()
+            ended.wait()
+
+    answered, ended = threading.Event(), threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}/run?fal_webhook=https://segue.example/secret"
+        thread = threading.Thread(target=serve, args=[listening])
+        thread.start()
+        async with opened() as client:
+            first = await client.post(url)
+            answered.set()
+            came.wait()  # The loop does not run meanwhile, and notices nothing.
+            second = await client.post(url)
+        ended.set()
+        thread.join()
+    assert first.answer is not None
+    assert (type(second.error), second.answer) == (httpx.ConnectError, None)
+    assert outcome(second) is NotSent
+    assert "secret" not in str(second.error)
+
+
+def test_the_text_of_an_error_does_not_have_the_url() -> None:
+    broken = aiohttp.ClientOSError(None, "Can not write request body for https://queue.example/?fal_webhook=secret")
+    with pytest.raises(httpx.ReadError) as raised, network._errors_of_httpx():
+        raise broken
+    assert str(raised.value) == "ClientOSError"

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import select
 import ssl
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import contextmanager
 from typing import Final
 from urllib.request import getproxies
+from weakref import WeakSet
 
 import aiohttp
 import httpx
+from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
 from yarl import URL
 
@@ -85,12 +89,29 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         await self._session.close()
 
 
+_used: Final[WeakSet[ResponseHandler]] = WeakSet()
+"""The connections over which a request has been sent."""
+
+
 class _Request(aiohttp.ClientRequest):
     async def send(self, conn: Connection) -> aiohttp.ClientResponse:
         # aiohttp would take what a server sent on an idle connection for the response to this request.
-        if conn.protocol is None or conn.protocol.should_close:
+        if conn.protocol is None or conn.protocol.should_close or _has_arrived(conn.protocol):
             raise httpx.ConnectError("the server sent data, or closed the connection, before the request was sent")
+        _used.add(conn.protocol)
         return await super().send(conn)
+
+
+def _has_arrived(connection: ResponseHandler) -> bool:
+    """Whether a connection was idle, and something came that the event loop has not read yet.
+
+    On a new connection that may be a part of the TLS handshake.
+    """
+    if connection not in _used or connection.transport is None:
+        return False
+    poll = select.poll()
+    poll.register(connection.transport.get_extra_info("socket").fileno(), select.POLLIN)
+    return bool(poll.poll(0))
 
 
 class _Body(httpx.AsyncByteStream):
@@ -128,4 +149,6 @@ def _errors_of_httpx() -> Iterator[None]:
     except (aiohttp.ServerDisconnectedError, aiohttp.ClientPayloadError) as error:
         raise httpx.RemoteProtocolError(str(error)) from error
     except (aiohttp.ClientError, OSError) as error:
-        raise httpx.ReadError(str(error)) from error
+        # Its own text may have the URL.
+        number = error.errno if isinstance(error, OSError) else None
+        raise httpx.ReadError(os.strerror(number) if number else type(error).__name__) from error
