@@ -24,7 +24,7 @@ from adapter_kit.attempt.inputs import (
     Searched,
     SubmitAnswered,
 )
-from adapter_kit.attempt.model import FOLLOW_UP_S, TIMES_UNKNOWN, Attempt
+from adapter_kit.attempt.model import FOLLOW_UP_S, TIMES_UNKNOWN, Attempt, Step
 from adapter_kit.attempt.states import Closed, Fetching, Searching
 from adapter_kit.port.outcomes import (
     Accepted,
@@ -227,6 +227,11 @@ def test_after_the_end(
     assert [event.TYPE.split(".")[2] for event in result.events] == events
     assert all(getattr(event, "late", False) for event in result.events)
     assert (type(result.action).__name__ if result.action else None) == action
+
+
+@pytest.mark.parametrize("attempt", [UNREAD, SETTLED, WATCHED])
+def test_the_answer_of_a_run_that_is_known_changes_nothing(attempt: Attempt) -> None:
+    assert step(attempt, SubmitAnswered(1, Accepted(REF)), NOW) == Step(attempt)
 
 
 def test_the_event_at_the_end_itself_is_not_late() -> None:

@@ -13,7 +13,7 @@ from tests.builders import changed, claim_nothing, queued_attempt
 
 import adapter_kit
 from adapter_kit.attempt.actions import Post
-from adapter_kit.attempt.inputs import CalledBack, CancelWanted, SubmitAnswered
+from adapter_kit.attempt.inputs import CalledBack, CancelWanted, Checked, Input, SubmitAnswered
 from adapter_kit.attempt.model import Attempt
 from adapter_kit.breaker.policy import THRESHOLD, Limits
 from adapter_kit.breaker.store import BreakerStore
@@ -23,6 +23,7 @@ from adapter_kit.engine.ledger import Stepped
 from adapter_kit.engine.rows import dump
 from adapter_kit.port.outcomes import (
     Accepted,
+    Broken,
     CallbackRefused,
     Failure,
     KeyAccepted,
@@ -82,9 +83,11 @@ async def claim(outbox: Outbox, breakers: BreakerStore = FREE) -> list[Stepped]:
 
 
 async def answer(outbox: Outbox, stepped: Stepped, outcome: Any, breakers: BreakerStore = FREE) -> Stepped:
-    attempt = stepped.attempt
+    return await take(outbox, stepped.attempt, SubmitAnswered(stepped.attempt.submissions, outcome), breakers)
+
+
+async def take(outbox: Outbox, attempt: Attempt, input_: Input, breakers: BreakerStore = FREE) -> Stepped:
     async with outbox.transaction() as transaction:
-        input_ = SubmitAnswered(attempt.submissions, outcome)
         after, changes = await ledger.apply(transaction, [(attempt.attempt_id, input_)])
         await breakers.record(transaction, changes)
     return after[attempt.attempt_id]
@@ -250,10 +253,21 @@ async def test_a_callback_with_the_outputs_of_the_probe_closes_the_breaker(outbo
     await answer(outbox, probe, Accepted(ref), eager)
     assert await pool.fetchval(STATE) != "closed"
     with_outputs = CalledBack(ref, Produced((Output("https://files.example/a.wav"),)))
-    async with outbox.transaction() as transaction:
-        _, changes = await ledger.apply(transaction, [(probe.attempt.attempt_id, with_outputs)])
-        await eager.record(transaction, changes)
+    await take(outbox, probe.attempt, with_outputs, eager)
     assert await pool.fetchval(STATE) == "closed"
+
+
+async def test_after_a_probe_that_had_ended_before_its_answer_came_another_one_is_admitted_at_once(
+    outbox: Outbox, pool: Pool
+) -> None:
+    eager, probe = await probing(outbox, pool)
+    ref = ProviderRef("run-1", {})
+    await take(outbox, probe.attempt, CalledBack(ref), eager)
+    broken = Broken(Failure(FailureKind.MODEL_ERROR, "out of memory"), may_have_cost=True)
+    ended = await take(outbox, probe.attempt, Checked(broken, ref, datetime.now(UTC)), eager)
+    assert ended.attempt.final
+    await answer(outbox, probe, Accepted(ref), eager)
+    assert await is_admitted(outbox, eager, "next")
 
 
 async def test_after_an_unclear_answer_and_an_expired_lease_another_probe_is_admitted(

@@ -83,7 +83,7 @@ def after_the_end(attempt: Attempt, closed: Closed, input_: Input, now: datetime
             return _due(attempt, closed, now)
         case _, CalledBack(ref):
             return _run_found(attempt, closed, ref, now)
-        case _, SubmitAnswered(outcome=Accepted(ref)):
+        case _, SubmitAnswered(outcome=Accepted(ref)) if closed.run is None:
             return _run_found(attempt, closed, ref, now)
         case _, Resolved(ref) if not is_outdated(input_, attempt, closed.lost):
             return _no_run(attempt, closed, now) if ref is None else _claimed(attempt, closed, ref, now)

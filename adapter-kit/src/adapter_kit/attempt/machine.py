@@ -9,6 +9,8 @@
        ├──> failed(expired) | cancelled          never sent
        └──> running                              a callback shows that the POST was accepted
 
+A callback with the result leads from each of the first three to `collecting`.
+
 `step` takes an input and returns the new attempt, the events to publish, and at most one action. The action is
 performed after the new state is committed, so that after a crash at any point the row becomes due again. The POST is
 the one action that must not be performed twice. Only the step from `queued` to `submitting` returns it. If a

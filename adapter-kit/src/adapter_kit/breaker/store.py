@@ -168,6 +168,8 @@ class LockedBreakers:
         match outcome:
             case Accepted():
                 self._replace(record_success(provider, now))
+                if before.final:
+                    return  # A callback came first, and how the run ended is recorded.
                 ends_by = now + timedelta(seconds=after.start_within_s + after.run_within_s + PROBE_LEASE_S)
                 self._replace(probe_accepted(own, before.submit_started_at, ends_by))
             case Throttled(failure, retry_after_s):
