@@ -85,7 +85,7 @@ class ArtifactStore:
         self._chunk_limit_s = chunk_limit_s
         self._folder = store.prefix if isinstance(store, LocalStore) else None
         self._made_private = False
-        """Whether new files in the folder can be accessed by their owner only without any change of their modes."""
+        """Whether what is new in the folder can be accessed by its owner only without any change of its modes."""
         self.dependency = Dependency()
 
     @classmethod
@@ -121,7 +121,7 @@ class ArtifactStore:
         if folder is None:
             return
         if writing:
-            self._made_private = not _mode_of_a_new_file(folder) & UMASK
+            self._made_private = not _modes_of_what_is_new(folder) & UMASK
         elif not os.access(folder, os.R_OK | os.X_OK):
             raise PermissionError(EACCES, os.strerror(EACCES), str(folder))
         if {path.name for path in folder.iterdir()} <= _TOP_FOLDERS and not folder.stat().st_mode & stat.S_ISVTX:
@@ -226,15 +226,20 @@ class ArtifactStore:
         self.dependency.works()
 
 
-def _mode_of_a_new_file(folder: Path) -> int:
-    """The mode that the umask and the folder give to new files. Raises OSError if the folder is not writable."""
-    path = folder / f".writable-{uuid4().hex}"
-    descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+def _modes_of_what_is_new(folder: Path) -> int:
+    """The modes, one or the other, that the umask and the folder give to new folders and files.
+
+    Raises OSError if the folder is not writable.
+    """
+    inner = folder / f".writable-{uuid4().hex}"
+    inner.mkdir()
+    path = inner / "file"
     try:
-        return os.fstat(descriptor).st_mode
+        path.touch()
+        return inner.stat().st_mode | path.stat().st_mode
     finally:
-        os.close(descriptor)
-        path.unlink()
+        path.unlink(missing_ok=True)
+        inner.rmdir()
 
 
 def _close_with_parents(folder: Path, key: str) -> None:

@@ -61,6 +61,12 @@ def test_a_cleared_spool_starts_over_and_a_replaced_one_has_the_others_content(
         assert spool.sha256() == hashlib.sha256(content[::-1]).hexdigest()
 
 
+def test_a_closed_spool_keeps_nothing_in_memory(tmp_path: Path) -> None:
+    with Spool(tmp_path) as spool:
+        spool.hold(b"0123456789")
+    assert spool._held == b""
+
+
 def test_the_file_has_no_name_and_belongs_to_its_owner_only(tmp_path: Path) -> None:
     before = os.umask(0)
     try:

@@ -2,6 +2,8 @@
 
 import asyncio
 import base64
+import gc
+import weakref
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -44,6 +46,29 @@ async def test_an_exchange_returns_the_cause_of_a_group() -> None:
 
     done = await exchange(grouped(), 5)
     assert isinstance(done.error, httpx.ReadError)
+
+
+async def test_an_error_that_is_kept_holds_no_frames_whose_bodies_would_stay_in_memory() -> None:
+    class Body:
+        pass
+
+    alive: weakref.WeakSet[Body] = weakref.WeakSet()
+
+    async def call() -> None:
+        body = Body()
+        alive.add(body)
+        try:
+            await raising(ConnectionResetError("reset"))
+        except ConnectionResetError as error:
+            raise ExceptionGroup("calls", [httpx.ReadError("broken")]) from error
+
+    gc.disable()
+    try:
+        done = await exchange(call(), 10)
+        assert isinstance(done.error, httpx.ReadError)
+        assert len(alive) == 0
+    finally:
+        gc.enable()
 
 
 async def test_of_several_causes_one_after_which_the_request_may_have_been_sent_counts() -> None:

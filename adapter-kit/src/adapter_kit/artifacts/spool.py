@@ -37,6 +37,8 @@ class Spool:
         """Close the file. What could not be written to it is not needed any more, so that no error is raised."""
         self._closed = True
         self._drop_file()
+        # An error that is kept may have frames that hold the spool.
+        self._held = bytearray()
 
     def hold(self, data: bytes | bytearray | memoryview) -> bool:
         """Append in memory; returns whether `write` has to be called before more is appended."""

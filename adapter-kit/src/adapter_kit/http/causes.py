@@ -21,6 +21,15 @@ def causes(error: BaseException) -> list[BaseException]:
     return [error]
 
 
+def forget_frames(error: BaseException) -> None:
+    """Remove the tracebacks of an error that is kept, and of those before it: their frames hold whole bodies."""
+    for each in (error, *causes(error)):
+        before: BaseException | None = each
+        while before is not None:
+            before.__traceback__ = None
+            before = before.__cause__ or before.__context__
+
+
 def error_word(error: BaseException) -> ErrorWord:
     """Why a request failed, in one word; `internal` for an error that is none of the network."""
     match error:

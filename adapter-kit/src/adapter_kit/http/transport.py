@@ -20,7 +20,7 @@ from pydantic import JsonValue
 from adapter_kit.http.answer import Answer
 from adapter_kit.http.body import LARGE_AT_ONCE, read_body
 from adapter_kit.http.bounded_json import CUT
-from adapter_kit.http.causes import causes
+from adapter_kit.http.causes import causes, forget_frames
 from adapter_kit.http.network import open_network
 
 CONNECT_TIMEOUT_S: Final = 5.0
@@ -71,8 +71,10 @@ async def exchange(call: Awaitable[object], within_s: float, headers: Mapping[st
         # An error that may have occurred after the request was sent takes precedence.
         found = causes(error)
         done.error = next((each for each in found if not isinstance(each, _BEFORE_SENDING)), found[0])
+        forget_frames(error)
     finally:
         _current.reset(token)
+        done.limit = None
     return done
 
 

@@ -47,7 +47,7 @@ class OutsideWarnings(logging.Filter):
         super().__init__()
         self._clock = clock
         self._passed: OrderedDict[Kind, _Passed] = OrderedDict()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # A destructor may log while it is held.
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether a record of a library is written."""

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import nullcontext, suppress
 from functools import partial
+from io import TextIOWrapper
 from typing import Any, Final, TextIO
 
 import structlog
@@ -30,6 +31,8 @@ _OF_EVERY_RECORD: Final = ("event", "code", "level", "logger", "service", "times
 
 def configure_logs(service: str, level: str, form: LogFormat = "json") -> None:
     """Write the logs of this process, including those of libraries, to stdout."""
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # A record is written, whatever the encoding lacks.
     handler, limit = logging.StreamHandler(sys.stdout), OutsideWarnings()
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,

@@ -86,16 +86,6 @@ def _allow_open_files() -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def _collect_garbage_rarely() -> None:
-    """Leave what exists at the end of the start out of garbage collection, and run it for every 5000 new objects.
-
-    By default it runs for every 700 and looks at the modules and settings again and again, for a twentieth of a
-    service's CPU time.
-    """
-    gc.freeze()
-    gc.set_threshold(5000)
-
-
 async def _run(service: str, settings: S, telemetry: Telemetry, app: App[S]) -> int:
     log = get_logger("chassis")
     consuming = Consuming(settings.kafka_session_timeout_s, settings.kafka_fetch_wait_ms)
@@ -106,7 +96,8 @@ async def _run(service: str, settings: S, telemetry: Telemetry, app: App[S]) -> 
     try:
         async with app(settings, runtime):
             runtime.started = True
-            _collect_garbage_rarely()
+            # Modules and settings stay: garbage collection need not look at them again and again.
+            gc.freeze()
             log.info(RuntimeEvent.READY)
             await runtime.stopping.wait()
             log.info(RuntimeEvent.STOPPING, drain_s=settings.drain_s)
