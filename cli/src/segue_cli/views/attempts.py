@@ -67,7 +67,8 @@ def _line(*cells: Text) -> Text:
 def _what_to_do(attempt: Mapping[str, Any]) -> str:
     told = [f"Look for {attempt['look_for']}"]
     if attempt["state"] == "ambiguous" and attempt["resolve_by"]:
-        told.append(f"If no run is found, it counts as never accepted at {when(attempt['resolve_by']):%H:%M:%S} UTC.")
+        earliest = f"{when(attempt['resolve_by']):%H:%M:%S} UTC at the earliest"
+        told.append(f"Once the provider's list answers and shows no run, it counts as never accepted, at {earliest}.")
     if attempt["job_status"] in {"queued", "running"} and attempt["job_deadline_at"]:
         told.append(f"The job's deadline is at {when(attempt['job_deadline_at']):%H:%M:%S} UTC.")
     else:
