@@ -55,8 +55,7 @@ def test_the_list_fits_80_columns_and_says_what_to_look_for() -> None:
     assert words.count("Look for a run of minimax/music-1.5") == 2
     assert (
         "Once the provider's list answers and shows no run, it counts as never accepted, at 12:06:00 UTC at the"
-        " earliest. The job's deadline is at 12:27:00 UTC."
-        in words
+        " earliest. The job's deadline is at 12:27:00 UTC." in words
     )
     assert "The job is failed, and stays so." in words
     assert printed.splitlines()[-1].split()[-2:] == ["-", "$0.5"]
