@@ -58,18 +58,18 @@ def test_the_list_fits_80_columns_and_says_what_to_look_for() -> None:
         " earliest. The job's deadline is at 12:27:00 UTC." in words
     )
     assert "The job is failed, and stays so." in words
-    assert printed.splitlines()[-1].split()[-2:] == ["-", "$0.5"]
+    assert printed.splitlines()[-1].split()[-2:] == ["-", "$0.50"]
 
 
 @pytest.mark.parametrize(
     ("what", "words"),
     [
-        ({"state": "succeeded", "ambiguous": False, "cost_usd": 0.2}, "replicate made it, and it cost $0.2"),
+        ({"state": "succeeded", "ambiguous": False, "cost_usd": 0.2}, "replicate made it, and it cost $0.20"),
         (
             {"state": "succeeded", "ambiguous": False, "late": True, "cost_usd": 0.2, "job_status": "failed"},
-            "kept on the attempt, and it cost $0.2; its job had gone on without it, and is failed",
+            "kept on the attempt, and it cost $0.20; its job had gone on without it, and is failed",
         ),
-        ({"state": "failed", "ambiguous": False, "error_kind": "never_accepted", "cost_usd": 0.0}, "it cost $0;"),
+        ({"state": "failed", "ambiguous": False, "error_kind": "never_accepted", "cost_usd": 0.0}, "it cost $0.00;"),
         ({"state": "failed", "job_status": "failed"}, "does not know more yet"),
         ({"state": "cancelled", "ambiguous": False, "provider_ref": "r1"}, "what it cost is not known"),
         ({"state": "ambiguous"}, "has not confirmed your report yet"),

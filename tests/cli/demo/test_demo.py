@@ -116,7 +116,7 @@ def test_it_prints_each_step_and_keeps_the_file(shell: Any) -> None:
     places = [done.stdout.index(step) for step in story]
     assert places == sorted(places)
     assert re.search(r"refused by fal\s+403 User is locked\. Reason: Exhausted balance", done.stdout)
-    assert re.search(r"^fal +1 +1 +0 +\$0 ", done.stdout, re.MULTILINE)
+    assert re.search(r"^fal +1 +1 +0 +\$0\.00 ", done.stdout, re.MULTILINE)
     with wave.open(str(shell.folder / "segue-demo" / "warm-ambient-pad.wav")) as file:
         assert file.getnframes() / file.getframerate() == pytest.approx(20, abs=1)
 

@@ -13,6 +13,7 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
+from contracts.messages.wording import in_dollars
 from contracts.text import escaped
 
 SEED_REQUEST: Final = '{"prompt": "Warm ambient pad", "duration_s": 20, "has_vocals": false, "style_strength": 0.5}'
@@ -111,8 +112,8 @@ def state(name: str) -> Text:
 
 
 def usd(amount: float | None) -> str:
-    """An amount in US dollars, with the precision of providers' prices."""
-    return "-" if amount is None else f"${amount:.4f}".rstrip("0").rstrip(".") if amount else "$0"
+    """An amount in US dollars, as the log of a job has it; "-" if it is not known."""
+    return "-" if amount is None else in_dollars(amount)
 
 
 def curl(api: str) -> str:

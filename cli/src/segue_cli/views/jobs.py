@@ -47,7 +47,7 @@ def job_screen(job: Mapping[str, Any], api: str) -> RenderableType:
     head.add_row("track", job["track_id"])
     head.add_row("status", state(job["status"]))
     head.add_row("model", job["model"] or "-")
-    head.add_row("cost", f"{cost(job)} expected")
+    head.add_row("cost", "not known" if job["cost_usd"] is None else f"{cost(job)} expected")
     head.add_row("trace", Text(job.get("trace_url") or job["trace_id"] or "-"))
     if error := job["error"]:
         head.add_row("error", Text(f"{error['kind']}: {error['message']}", style="red"))
