@@ -14,6 +14,8 @@ from chaos.checks.checker import check
 from chaos.cluster.disturbances import ProcessEnd
 from chaos.cluster.scale import BREAKER_SHUT_S
 from chaos.evidence.model import ClientAnswer, DeadLetter, Event, Evidence, Tables, UnexpectedEnd, Window
+from chaos.load.faults import TIMED_FAULTS, explained
+from contracts.failures import FailureKind as Kind
 from contracts.ids import attempt_id_for, job_id_for
 
 NOON = 1_800_000_000.0
@@ -469,28 +471,37 @@ def test_each_violation_is_found(name: str) -> None:
     assert kind in {one.kind for one in found}, found
 
 
-def with_faults(history: History, *faults: str) -> None:
-    spec = {"fields": {}, "faults": list(faults)}
-    history.answers = [
-        replace(one, body={**one.body, "spec": spec}) if "spec" in one.body else one for one in history.answers
-    ]
-
-
 def test_an_injected_fault_explains_a_failure() -> None:
     history = clean()
     failed_for(history, "model_error")
-    with_faults(history, "out-of-memory")
+    history.answers = [
+        replace(one, body={**one.body, "spec": {"fields": {}, "faults": ["out-of-memory"]}})
+        if "spec" in one.body
+        else one
+        for one in history.answers
+    ]
     assert check(history.evidence()) == []
 
 
-def test_a_start_deadline_may_be_taken_for_the_limit_of_the_run_only_if_the_result_could_not_be_read() -> None:
-    history = clean()
-    failed_for(history, "run_timeout")
-    with_faults(history, "stuck-queue")
-    history.windows.append(Window("replicate lost-answers", NOON, NOON + 1, provider="replicate"))
-    assert {one.kind for one in check(history.evidence())} == {"wrong_ending"}
-    history.windows.append(Window("replicate hard-down", NOON, NOON + 1, provider="replicate", hides_results=True))
-    assert check(history.evidence()) == []
+@pytest.mark.parametrize(
+    ("provider", "kind", "window", "is_explained"),
+    [
+        ("fal", Kind.RUN_TIMEOUT, Window("fal hard-down", NOON, NOON + 1, provider="fal", hides_results=True), True),
+        ("fal", Kind.RUN_TIMEOUT, Window("fal lost-answers", NOON, NOON + 1, provider="fal"), False),
+        ("fal", Kind.RUN_TIMEOUT, Window("down", NOON, NOON + 1, provider="replicate", hides_results=True), False),
+        ("replicate", Kind.RUN_TIMEOUT, Window("down", NOON, NOON + 1, hides_results=True), False),
+        ("fal", Kind.MODEL_ERROR, Window("fal hard-down", NOON, NOON + 1, provider="fal", hides_results=True), False),
+        ("replicate", Kind.START_TIMEOUT, Window("none", NOON, NOON), True),
+    ],
+)
+def test_only_at_fal_and_only_without_the_result_a_start_deadline_may_be_taken_for_the_limit_of_the_run(
+    provider: str, kind: Kind, window: Window, *, is_explained: bool
+) -> None:
+    assert explained(kind, provider, ["stuck-queue"], [window]) is is_explained
+
+
+def test_the_faults_that_hide_results_are_those_that_refuse_to_give_them() -> None:
+    assert {name for name, fault in TIMED_FAULTS.items() if fault.hides_results} == {"hard-down", "deaf-polls"}
 
 
 def test_a_throttled_attempt_that_ends_unavailable_is_no_violation() -> None:

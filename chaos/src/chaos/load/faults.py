@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from chaos.cluster.disturbances import Disturbance
@@ -27,8 +27,8 @@ class Fault:
     ambiguous only if the deadline of the job comes first."""
     only: str | None = None
     """The only provider that it applies to; None for both."""
-    explains_unread: frozenset[Kind] = frozenset()
-    """How an attempt may fail besides if the result of its run could not be read."""
+    explains_unread: Mapping[str, Kind] = field(default_factory=dict)
+    """By provider, how an attempt may fail besides if the result of its run could not be read."""
 
     @property
     def hides_results(self) -> bool:
@@ -72,7 +72,7 @@ REQUEST_FAULTS: Final[dict[str, Fault]] = {
     "stuck-queue": Fault(
         [{"action": {"stuck_queue": True}}],
         frozenset({Kind.START_TIMEOUT}),
-        explains_unread=frozenset({Kind.RUN_TIMEOUT}),
+        explains_unread={"fal": Kind.RUN_TIMEOUT},
     ),
     # A fal run that may last longer than its route declares is the one case in which its absence is no proof.
     # While its status cannot be read as well, nothing shows that it has started.
@@ -154,7 +154,7 @@ def request_fault_rules() -> list[dict[str, Any]]:
 def explained(kind: Kind, provider: str, words: Sequence[str], windows: Sequence[Window]) -> bool:
     """Whether the fault words of a prompt, or a fault active at that time, explain a failure of this kind."""
     named, then = _named(provider, words), [one for one in windows if one.provider in (None, provider)]
-    if any(one.hides_results for one in then) and any(kind in one.explains_unread for one in named):
+    if any(one.hides_results for one in then) and any(one.explains_unread.get(provider) == kind for one in named):
         return True
     return any(kind in one.explains for one in named) or any(kind in one.explains for one in then)
 
