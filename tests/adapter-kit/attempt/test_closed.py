@@ -229,7 +229,7 @@ def test_after_the_end(
     assert (type(result.action).__name__ if result.action else None) == action
 
 
-@pytest.mark.parametrize("attempt", [UNREAD, SETTLED, WATCHED])
+@pytest.mark.parametrize("attempt", [UNREAD, SETTLED, WATCHED, SHOWN, COLLECTING, TRIED, ASKED, GIVEN_UP])
 def test_the_answer_of_a_run_that_is_known_changes_nothing(attempt: Attempt) -> None:
     assert step(attempt, SubmitAnswered(1, Accepted(REF)), NOW) == Step(attempt)
 
