@@ -14,7 +14,7 @@ from tests.builders import changed, queued_attempt
 
 from adapter_kit.artifacts.collector import Collector
 from adapter_kit.attempt.inputs import CollectFailed
-from adapter_kit.http.causes import causes, first_cause
+from adapter_kit.http.causes import causes, first_cause, forget_frames
 from adapter_kit.http.transport import exchange
 from adapter_kit.port.outcomes import Output
 from chassis.artifacts import ArtifactStore
@@ -69,6 +69,20 @@ async def test_an_error_that_is_kept_holds_no_frames_whose_bodies_would_stay_in_
         assert len(alive) == 0
     finally:
         gc.enable()
+
+
+def test_the_frames_of_all_errors_before_one_are_removed_also_if_they_go_in_a_circle() -> None:
+    def caught(error: Exception) -> Exception:
+        with pytest.raises(type(error)) as raised:
+            raise error
+        return raised.value
+
+    first, second, third, inner = (caught(ValueError(name)) for name in ("first", "second", "third", "inner"))
+    group = caught(ExceptionGroup("group", [inner]))
+    first.__cause__, second.__cause__ = second, first
+    first.__context__, third.__context__ = third, group
+    forget_frames(first)
+    assert [each.__traceback__ for each in (first, second, third, group, inner)] == [None] * 5
 
 
 async def test_of_several_causes_one_after_which_the_request_may_have_been_sent_counts() -> None:

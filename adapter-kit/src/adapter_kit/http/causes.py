@@ -23,11 +23,15 @@ def causes(error: BaseException) -> list[BaseException]:
 
 def forget_frames(error: BaseException) -> None:
     """Remove the tracebacks of an error that is kept, and of those before it: their frames hold whole bodies."""
-    for each in (error, *causes(error)):
-        before: BaseException | None = each
-        while before is not None:
-            before.__traceback__ = None
-            before = before.__cause__ or before.__context__
+    seen: set[int] = set()
+    found: list[BaseException | None] = [error]
+    while found:
+        each = found.pop()
+        if each is None or id(each) in seen:  # An error may be its own cause, over others.
+            continue
+        seen.add(id(each))
+        each.__traceback__ = None
+        found += [each.__cause__, each.__context__, *(each.exceptions if isinstance(each, BaseExceptionGroup) else ())]
 
 
 def error_word(error: BaseException) -> ErrorWord:
