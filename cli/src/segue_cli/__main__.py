@@ -18,6 +18,10 @@ def main() -> None:
         if interruptible:
             signal.signal(signal.SIGINT, signal.default_int_handler)
         app.run_command()
+    except SystemExit as ended:
+        from chassis.runtime.leaving import leave
+
+        leave(ended)
     finally:
         if interruptible:
             signal.signal(signal.SIGINT, signal.SIG_DFL)

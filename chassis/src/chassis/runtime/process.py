@@ -31,6 +31,7 @@ from chassis.observability.log_events import RuntimeEvent
 from chassis.observability.logs import configure_logs, get_logger
 from chassis.observability.metrics import BUILD_INFO
 from chassis.observability.telemetry import Telemetry, make_telemetry
+from chassis.runtime.leaving import leave
 from chassis.runtime.private_files import keep_private
 from chassis.runtime.runtime import Consuming, Runtime
 from chassis.runtime.watchdog import exit_hard_after, watch
@@ -75,7 +76,7 @@ def run_service(service: str, settings_kind: type[S], app: App[S]) -> None:
         _report(service, f"a setting that begins with OTEL_: {in_one_line(error)}")
         sys.exit(EXIT_SETTINGS)
     _allow_open_files()
-    sys.exit(uvloop.run(_run(service, settings, telemetry, app)))
+    leave(SystemExit(uvloop.run(_run(service, settings, telemetry, app))))
 
 
 def _allow_open_files() -> None:
