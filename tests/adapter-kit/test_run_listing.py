@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -10,6 +11,7 @@ from typing import Any, cast
 import pytest
 import pytest_asyncio
 from tests.builders import changed, queued_attempt
+from tests.patience import patient
 
 import adapter_kit
 from adapter_kit.attempt.inputs import CalledBack, CancelWanted, Checked, Input
@@ -66,7 +68,9 @@ class Kit:
     woken: int = 0
 
     def __post_init__(self) -> None:
-        runtime = Runtime("fal-adapter", make_telemetry("fal-adapter", None))
+        self.use(Runtime("fal-adapter", make_telemetry("fal-adapter", None)))
+
+    def use(self, runtime: Runtime) -> None:
         self.runs = RunListing(
             cast("Any", self.listing),
             self.pool,
@@ -137,6 +141,59 @@ async def test_runs_that_are_overdue_already_are_postponed_too(kit: Kit) -> None
     kit.listing.stages_by_id = GOING
     await kit.runs.look()
     assert await kit.claim() == []
+
+
+async def test_a_pass_after_a_useful_one_postpones_before_it_reads(kit: Kit) -> None:
+    await kit.keep(*ATTEMPTS)
+    await kit.pool.execute("UPDATE attempts SET next_action_at = now() - interval '5 s'")
+    asked: list[ledger.Stepped] = []
+
+    async def claim() -> None:
+        asked.extend(await kit.claim())
+
+    kit.listing.meanwhile = claim
+    kit.listing.stages_by_id = {**GOING, "run-0": "ended"}
+    del kit.listing.stages_by_id["run-1"]
+    assert await kit.runs.look(hold=True) == LOOK_EVERY_S
+    assert asked == []
+    due = {ATTEMPTS[0].attempt_id, ATTEMPTS[1].attempt_id}
+    assert {one.attempt.attempt_id for one in await kit.claim()} == due
+    assert await kit.due(within_s=POSTPONED_S - 10) == 2  # Both are leased now.
+    assert kit.woken == 1
+
+
+async def test_what_was_postponed_for_a_list_that_fails_is_due_at_once(kit: Kit) -> None:
+    await kit.keep(*ATTEMPTS)
+    kit.listing.error = RuntimeError("broken")
+    assert await kit.runs.look(hold=True) is None
+    assert len(await kit.claim()) == RUNS
+
+
+async def test_what_changes_while_it_is_postponed_is_due_as_changed(kit: Kit) -> None:
+    await kit.keep(*ATTEMPTS)
+    kit.listing.stages_by_id = GOING
+    kit.listing.meanwhile = lambda: kit.apply(ATTEMPTS[0], CalledBack(ProviderRef("run-0", {})))
+    await kit.runs.look(hold=True)
+    assert [one.attempt.attempt_id for one in await kit.claim()] == [ATTEMPTS[0].attempt_id]
+
+
+async def test_the_pause_after_passes_that_learn_little_grows(kit: Kit) -> None:
+    await kit.keep(*ATTEMPTS)
+    pauses: list[float] = []
+    done = asyncio.Event()
+
+    class Recorded(Runtime):
+        async def pause(self, seconds: float) -> bool:
+            pauses.append(round(seconds))
+            if len(pauses) == 7:
+                done.set()
+                await asyncio.Event().wait()
+            return True
+
+    kit.use(Recorded("fal-adapter", make_telemetry("fal-adapter", None)))
+    async with kit.runs.running(), asyncio.timeout(patient(10)):
+        await done.wait()
+    assert pauses == [1, 4, 8, 16, 32, 60, 60]
 
 
 async def test_an_ended_run_is_due_at_once_and_one_that_is_not_listed_as_before(kit: Kit) -> None:

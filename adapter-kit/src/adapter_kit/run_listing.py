@@ -4,6 +4,9 @@ A hundred runs are on one page. A run that the list shows as ended becomes due a
 run that goes on is not due for some seconds, which the next pass extends, up to the column `check_by`. Any other run
 stays due as it is. So a list that fails, or is wrong, delays the end of a run until `check_by` at most, and changes no
 state.
+
+A pass after one that was useful postpones the runs that are due soon before it reads the list, so that they are not
+requested singly meanwhile; those that the list then does not show as going on are due at once.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from time import monotonic
 from typing import Final
@@ -31,8 +34,10 @@ MOST_RUNS: Final = 20_000
 """Limit of the runs of a pass; those that are due first are taken."""
 LOOK_EVERY_S: Final = 1.0
 """Shortest interval between two passes, and between two counts of the runs, in seconds."""
-USELESS_S: Final = 60.0
-"""Pause in seconds after a pass that learned little: the list is unavailable, or shows no runs that go on."""
+USELESS_S: Final = 4.0
+"""Pause in seconds after a pass that learned little: the list is unavailable, shows no runs that go on, or is full of
+runs that were made meanwhile. It is twice as long after each further one, up to `LONGEST_USELESS_S`."""
+LONGEST_USELESS_S: Final = 60.0
 USEFUL_SHARE: Final = 0.1
 POSTPONED_S: Final = 30.0
 """Seconds for which a run that goes on is not due: as long as between two requests while callbacks arrive."""
@@ -63,6 +68,7 @@ WHERE attempt_id IN (
     JOIN unnest($1::text[], $2::timestamptz[]) AS seen (attempt_id, next_action_at) USING (attempt_id, next_action_at)
     WHERE state = 'running' AND check_by IS NOT NULL FOR UPDATE OF attempts SKIP LOCKED
 )
+RETURNING attempt_id, next_action_at
 """
 """Makes rows due now ($3), or postpones them, unless they have changed since they were read."""
 
@@ -75,6 +81,8 @@ class _Row:
     started: bool
     next_action_at: datetime
     due_in_s: float
+    held: bool = False
+    """Whether this pass has postponed it already."""
 
 
 class RunListing:
@@ -96,6 +104,7 @@ class RunListing:
         self._callbacks_arrive = callbacks_arrive
         self._wake = wake
         self._not_before = 0.0
+        self._useless_s = USELESS_S
         self._log = get_logger("adapter_kit.run_listing")
 
     def running(self) -> AbstractAsyncContextManager[None]:
@@ -110,24 +119,28 @@ class RunListing:
                 async with advisory_lock(self._pool, f"run listing of {self._provider.name}") as ours:
                     pause_s = await self.look() if ours else None
                     while pause_s is not None and await self._runtime.pause(pause_s):
-                        pause_s = await self.look()
+                        pause_s = await self.look(hold=True)
             except TRANSIENT as error:
                 self._log.warning(LedgerEvent.RUNS_NOT_POSTPONED, error=repr(error))
 
-    async def look(self) -> float | None:
+    async def look(self, *, hold: bool = False) -> float | None:
         """Make one pass. Returns the seconds until the next; None if there are few runs, or little was learned.
 
-        Raises the errors of asyncpg.
+        `hold`: postpone the runs that are due soon before the list is read. Raises the errors of asyncpg.
         """
         began = monotonic()
         rows = await self._rows()
         if len(rows) < MANY:
             return None
+        if hold:
+            rows = await self._held(rows)
         stages = await self._stages(rows)
         await self._apply(rows, stages)
         if len(stages) < USEFUL_SHARE * len(rows):
-            self._not_before = monotonic() + USELESS_S
+            self._not_before = monotonic() + self._useless_s
+            self._useless_s = min(2 * self._useless_s, LONGEST_USELESS_S)
             return None
+        self._useless_s = USELESS_S
         return max(LOOK_EVERY_S, (monotonic() - began) / 2)
 
     @property
@@ -156,19 +169,32 @@ class RunListing:
             self._log.exception(AttemptEvent.CALL_RAISED)
             return {}
 
+    async def _held(self, rows: Sequence[_Row]) -> list[_Row]:
+        """The rows; those that are due soon are postponed, as far as they have not changed."""
+        moved = await self._move([row for row in rows if row.due_in_s < EXTENDED_S], due_now=False)
+        return [
+            replace(row, next_action_at=moved[row.attempt_id], held=True) if row.attempt_id in moved else row
+            for row in rows
+        ]
+
     async def _apply(self, rows: Sequence[_Row], stages: Mapping[str, Stage]) -> None:
-        said = [(row, stages[row.request_id]) for row in rows if row.request_id in stages]
-        moved = [row for row, stage in said if stage == "ended" or (stage == "running" and not row.started)]
-        hurried = {row.attempt_id for row in moved}
-        await self._move(moved, due_now=True)
-        if moved:
+        due, going = list[_Row](), list[_Row]()
+        for row in rows:
+            stage = stages.get(row.request_id)
+            if stage == "ended" or (stage == "running" and not row.started) or (stage is None and row.held):
+                due.append(row)
+            elif stage is not None and not row.held and row.due_in_s < EXTENDED_S:
+                going.append(row)
+        if await self._move(due, due_now=True):
             self._wake()
-        going = [row for row, _ in said if row.attempt_id not in hurried and row.due_in_s < EXTENDED_S]
         await self._move(going, due_now=False)
 
-    async def _move(self, rows: Sequence[_Row], *, due_now: bool) -> None:
+    async def _move(self, rows: Sequence[_Row], *, due_now: bool) -> dict[AttemptId, datetime]:
+        """When the rows that were moved are due now."""
+        moved: dict[AttemptId, datetime] = {}
         for start in range(0, len(rows), ROWS_AT_ONCE):
             some = rows[start : start + ROWS_AT_ONCE]
             ids, times = [row.attempt_id for row in some], [row.next_action_at for row in some]
             async with bounded(self._pool, LOOP_LIMIT_S) as connection:
-                await connection.execute(_MOVE, ids, times, due_now, POSTPONED_S)
+                moved.update(await connection.fetch(_MOVE, ids, times, due_now, POSTPONED_S))
+        return moved
