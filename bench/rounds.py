@@ -29,7 +29,7 @@ from bench.measures import Latencies, Throughput, latencies, throughput
 from bench.peers.celery_stack import CeleryStack, celery_stack
 from bench.peers.environments import CELERY, LITELLM, Missing
 from bench.peers.litellm_proxy import litellm_proxy
-from bench.system import System, end, system
+from bench.system import System, end, music, system
 
 from segue_cli.local.process import ChildFailed
 from segue_cli.stack.components import StackFailed
@@ -220,7 +220,7 @@ async def _answers(
 
 
 def _music(n: int) -> dict[str, object]:
-    return {"prompt": f"answer {n}", "duration_s": 2, "has_vocals": False, "style_strength": 0.5}
+    return music(f"answer {n}")
 
 
 T = TypeVar("T")

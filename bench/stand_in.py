@@ -49,7 +49,7 @@ class StandIn:
         self.counts: Counter[str] = Counter()
         """Requests by provider and method, and connections by provider."""
         self.answer_s = 0.0
-        """Seconds until a POST is answered; PUT /settings changes it."""
+        """Seconds until a POST is answered; PUT /settings changes this, and how long a run takes."""
         self._run_s = run_s
         self._held = True
         """Runs whose prompt contains "held" do not end."""
@@ -72,6 +72,7 @@ class StandIn:
             case "PUT":
                 settings = json.loads(body)
                 self.answer_s = settings.get("answer_s", self.answer_s)
+                self._run_s = settings.get("run_s", self._run_s)
                 self._held = settings.get("held", self._held)
                 return 200, {}
             case _:
@@ -114,7 +115,7 @@ class StandIn:
 
     def _submit(self, endpoint: str, given: dict[str, Any], query: dict[str, list[str]]) -> Reply:
         prompt = str(given.get("prompt", ""))
-        self._note("fal", prompt)
+        noted = self._note("fal", prompt)
         if "refused" in prompt:
             return 403, _REFUSAL
         run = str(uuid.uuid4())
@@ -127,7 +128,7 @@ class StandIn:
                 self._runs[run]["ends"],
                 webhook[0],
                 body,
-                lambda: fal_headers(self.keys.fal[-1], run, int(time.time()), body),
+                lambda: _calling(noted) | fal_headers(self.keys.fal[-1], run, int(time.time()), body),
             )
         return 200, self._fal_urls(run) | {"status": "IN_QUEUE", "queue_position": 0}
 
@@ -145,7 +146,7 @@ class StandIn:
     def _predict(self, model: str, given: dict[str, Any]) -> Reply:
         run = uuid.uuid4().hex[:26]
         prompt = str(given["input"].get("prompt", ""))
-        self._note("replicate", prompt)
+        noted = self._note("replicate", prompt)
         self._runs[run] = {
             "endpoint": model,
             "input": given["input"],
@@ -160,7 +161,7 @@ class StandIn:
                 self._runs[run]["ends"],
                 webhook,
                 body,
-                lambda: replicate_headers(secret, name, int(time.time()), body),
+                lambda: _calling(noted) | replicate_headers(secret, name, int(time.time()), body),
             )
         return 201, self._prediction(run) | {"status": "starting", "output": None}
 
@@ -206,8 +207,15 @@ class StandIn:
         ends: float = self._runs[run]["ends"]
         return ends <= asyncio.get_running_loop().time() or (math.isinf(ends) and not self._held)
 
-    def _note(self, provider: str, prompt: str) -> None:
+    def _note(self, provider: str, prompt: str) -> dict[str, Any]:
         self.posts.append({"provider": provider, "prompt": prompt, "at": time.time()})
+        return self.posts[-1]
+
+
+def _calling(noted: dict[str, Any]) -> dict[str, str]:
+    """No headers; the POST's webhook is sent now."""
+    noted["called_at"] = time.time()
+    return {}
 
 
 class Connection(asyncio.Protocol):

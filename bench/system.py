@@ -33,6 +33,11 @@ START_WITHIN_S: Final = 120
 ENDS_WITHIN_S: Final = 60.0
 
 
+def music(prompt: str) -> dict[str, object]:
+    """The body of a request for two seconds of music."""
+    return {"prompt": prompt, "duration_s": 2, "has_vocals": False, "style_strength": 0.5}
+
+
 @dataclass(frozen=True, slots=True)
 class System:
     """A running Segue, clients of it and of the stand-in, and its processes."""
@@ -49,24 +54,34 @@ class System:
     """Settings that lead to the stand-in."""
     env: Mapping[str, str]
     """The settings of all services."""
+    run_s: float
+    """Seconds that a run at a provider takes, unless a measure has it take another time."""
 
     async def submit(self, prompt: str, key: str | None = None) -> str:
         """Request two seconds of music; returns the job's id. Raises httpx.HTTPStatusError if that is refused."""
-        body = {"prompt": prompt, "duration_s": 2, "has_vocals": False, "style_strength": 0.5}
         headers = {} if key is None else {"Idempotency-Key": key}
-        answer = await self.api.post("/api/tracks", json=body, headers=headers)
+        answer = await self.api.post("/api/tracks", json=music(prompt), headers=headers)
         answer.raise_for_status()
         job_id: str = answer.json()["job_id"]
         return job_id
 
     async def posts(self) -> list[dict[str, Any]]:
-        """The POSTs that the stand-in has seen: provider, prompt, and Unix time."""
+        """The POSTs that the stand-in has seen: provider, prompt, and Unix times of the POST and of its webhook."""
         told: list[dict[str, Any]] = (await self.providers.get("/posts")).json()
         return told
 
     async def answer_posts_after(self, seconds: float) -> None:
         """Have the stand-in answer each POST after that time, from now on."""
         (await self.providers.put("/settings", json={"answer_s": seconds})).raise_for_status()
+
+    @asynccontextmanager
+    async def runs_that_take(self, seconds: float) -> AsyncIterator[None]:
+        """Have the runs that begin within the block end after that time."""
+        (await self.providers.put("/settings", json={"run_s": seconds})).raise_for_status()
+        try:
+            yield
+        finally:
+            (await self.providers.put("/settings", json={"run_s": self.run_s})).raise_for_status()
 
     async def end_held_runs(self) -> None:
         """Have the stand-in's runs whose prompt contains "held" end now."""
@@ -136,6 +151,7 @@ async def system(kafka: str, run_s: float = 0.001, *, webhooks: bool = True) -> 
                 StatementLog(running.env["DATABASE_URL"], state.logs / "postgres.log"),
                 {name: str(value) for name, value in addresses.items()},
                 running.env,
+                run_s,
             )
 
 

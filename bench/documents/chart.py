@@ -41,7 +41,7 @@ def chart(results: Results) -> str:
         groups["Latency of Segue, one job at a time, median, ms"] = {
             "Segue: POST to provider": found.to_provider[0],
             "Segue: refusal to next provider": found.to_next[0],
-            "Segue: submit to result": found.to_visible[0],
+            "Segue: webhook to result": found.to_visible[0],
         }
     lines, y = [], 8
     for title, bars in groups.items():

@@ -95,7 +95,7 @@ def _alone(results: Results) -> list[str]:
         rows = {
             "POST → first provider's submit": found.to_provider,
             "refusal → next provider's submit": found.to_next,
-            "next provider's submit, which ends at once → told to a client that waits": found.to_visible,
+            "webhook → told to a client that waits": found.to_visible,
         }
         parts += ["## One job at a time\n"]
         parts += [table(("latency", "p50 ms", "p99 ms"), ((name, *map(str, pair)) for name, pair in rows.items()))]

@@ -196,5 +196,6 @@ class RunListing:
             some = rows[start : start + ROWS_AT_ONCE]
             ids, times = [row.attempt_id for row in some], [row.next_action_at for row in some]
             async with bounded(self._pool, LOOP_LIMIT_S) as connection:
-                moved.update(await connection.fetch(_MOVE, ids, times, due_now, POSTPONED_S))
+                found = await connection.fetch(_MOVE, ids, times, due_now, POSTPONED_S)
+            moved |= {row["attempt_id"]: row["next_action_at"] for row in found}
         return moved
