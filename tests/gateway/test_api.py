@@ -327,11 +327,27 @@ async def test_a_client_may_wait_for_the_end(world: Any, story_of: Any, until: A
     assert response.headers["preference-applied"] == "wait=20"
 
 
+async def test_a_job_may_be_waited_for_later(world: Any, story_of: Any, until: Any) -> None:
+    url = f"/api/jobs/{(await world.post(idempotency_key='later')).json()['job_id']}"
+    # Another form of the header, which asks for no wait.
+    assert "preference-applied" not in (await world.client.get(url, headers={"Prefer": "respond-async"})).headers
+    waiting = asyncio.create_task(world.client.get(url, headers={"Prefer": "wait=60"}))
+    await until(partial(_waiting, world, 1))
+    await world.publish(*story_of(job_id_for(TENANT, "later")).jobs())
+    response = await asyncio.wait_for(waiting, patient(60))
+    assert (response.json()["status"], response.headers["preference-applied"]) == ("succeeded", "wait=60")
+    unknown = await world.client.get(f"/api/jobs/{job_id_for(TENANT, 'unknown')}", headers={"Prefer": "wait=60"})
+    assert unknown.status_code == 404
+
+
 async def test_waiting_ends_after_the_requested_time(world: Any) -> None:
     before = time.monotonic()
     response = await world.post(prefer="wait=1")
     assert response.status_code == 202
-    assert 0.9 < time.monotonic() - before < patient(4)
+    url = f"/api/jobs/{response.json()['job_id']}"
+    again = await world.client.get(url, headers={"Prefer": "wait=1"})
+    assert (again.json()["status"], again.headers["preference-applied"]) == ("queued", "wait=1")
+    assert 1.8 < time.monotonic() - before < patient(8)
 
 
 async def test_the_number_of_waiting_requests_is_limited_and_others_are_answered_at_once(
@@ -365,8 +381,9 @@ async def test_waiting_ends_when_the_client_disconnects(world: Any, until: Any) 
         asking = [
             asyncio.create_task(client.post(f"{url}/tracks", json=SEED, headers=prefer)),
             asyncio.create_task(client.post(f"{url}/jobs/{job_id}/cancel", content=b"x", headers=prefer)),
+            asyncio.create_task(client.get(f"{url}/jobs/{job_id}", headers=prefer)),
         ]
-        await until(partial(_waiting, world, 2))
+        await until(partial(_waiting, world, 3))
         for each in asking:
             each.cancel()
         await until(partial(_waiting, world, 0))

@@ -28,13 +28,21 @@ CANCEL_WAIT_S: Final = 5
 """Seconds that a cancellation waits for its outcome by default."""
 
 _NOT_FOUND = documented(HTTPStatus.NOT_FOUND, HTTPStatus.SERVICE_UNAVAILABLE)
-_Prefer = Annotated[
+_AT_ONCE = "If too many requests wait already, the response is immediate, without `Preference-Applied`."
+_PreferEnd = Annotated[
     Prefer,
     Header(
         alias="Prefer",
         default_factory=list,
-        description="`wait=N`: wait up to N seconds for the outcome (5 by default, at most 60). "
-        "If too many requests wait already, the response is immediate, without `Preference-Applied`.",
+        description=f"`wait=N`: wait up to N seconds (at most 60) for the job to end. {_AT_ONCE}",
+    ),
+]
+_PreferOutcome = Annotated[
+    Prefer,
+    Header(
+        alias="Prefer",
+        default_factory=list,
+        description=f"`wait=N`: wait up to N seconds for the outcome (5 by default, at most 60). {_AT_ONCE}",
     ),
 ]
 
@@ -55,8 +63,16 @@ async def list_jobs(
 
 
 @router.get("/{job_id}", responses=_NOT_FOUND)
-async def get_job(job_id: str, gateway: GatewayDep) -> JobAnswer:
+async def get_job(
+    job_id: str, gateway: GatewayDep, request: Request, response: Response, prefer: _PreferEnd
+) -> JobAnswer:
     """Get one job: its status, attempts, files and cost."""
+    if wait_s := wait_of(prefer):
+        waited = await gateway.completion.ended(job_id, TENANT, wait_s, partial(disconnected, request))
+        if waited.honoured:
+            response.headers["Preference-Applied"] = f"wait={wait_s}"
+        if waited.job is not None:
+            return gateway.present.job(waited.job)
     found = await gateway.lookup.job(job_id, TENANT)
     return gateway.present.job(found.value, stale=found.stale)
 
@@ -78,7 +94,7 @@ async def cancel_job(
     response: Response,
     gateway: GatewayDep,
     deadline: PublishDeadline,
-    prefer: _Prefer,
+    prefer: _PreferOutcome,
 ) -> JobAnswer:
     """Cancel a job, as far as its provider allows, and get the effect. Repeating the call is harmless."""
     found = await gateway.lookup.job(job_id, TENANT)
