@@ -10,7 +10,6 @@ from pydantic import BaseModel, field_validator
 
 from contracts.text import UNPRINTABLE, replaced
 
-
 # json.dumps makes another encoder with each call.
 _COMPACT: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
