@@ -171,6 +171,7 @@ async def _accept(
             track_request,
             music,
             job_id,
+            track_id,
             TENANT,
             fingerprint=fingerprint,
             now=gateway.clocks.now(),

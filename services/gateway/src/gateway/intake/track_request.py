@@ -12,7 +12,7 @@ from pydantic import ConfigDict, Field, JsonValue, StringConstraints, Validation
 
 from contracts.catalogue import Catalogue, UnknownModel
 from contracts.generation import AmbiguityPolicy, LostOutputPolicy, Provider
-from contracts.ids import JobId, track_id_for
+from contracts.ids import JobId, TrackId
 from contracts.messages.base import Items
 from contracts.messages.requests import LONGEST_DEADLINE_S, JobRequested
 from contracts.messages.routing import MaxCost, RouteBy, Weights
@@ -142,6 +142,7 @@ def to_message(
     request: TrackRequest,
     music: MusicInput,
     job_id: JobId,
+    track_id: TrackId,
     tenant: str,
     *,
     fingerprint: str,
@@ -158,7 +159,7 @@ def to_message(
     return JobRequested(
         job_id=job_id,
         occurred_at=now,
-        track_id=track_id_for(job_id),
+        track_id=track_id,
         tenant=tenant,
         fingerprint=fingerprint,
         input=music,
