@@ -124,6 +124,7 @@ async def wired(
 def api(parts: Gateway) -> FastAPI:
     """The ASGI application of a gateway."""
     app = _without_routes(parts)
+    app.router.routes.append(tracks.direct)
     for resource in (tracks, jobs, attempts, artifacts, catalogue, providers, callbacks):
         app.include_router(resource.router)
     if parts.settings.operator_calls == "api":
