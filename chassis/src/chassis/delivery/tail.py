@@ -43,7 +43,7 @@ LAST_RECORDS: Final = 2_000
 _BATCH: Final = 1_000
 MANY: Final = 4
 """This many records in one fetch are of several jobs that go on at the same time."""
-GATHER_S: Final = 0.005
+GATHER_S: Final = 0.01
 """The pause after such a fetch, in seconds: each fetch costs as much as several records, and the next one has more."""
 _RETRY_S: Final = 1.0
 STOP_LIMIT_S: Final = 5.0

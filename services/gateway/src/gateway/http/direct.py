@@ -22,7 +22,7 @@ class DirectPost(Route):
         if scope["type"] != "http" or scope["method"] != "POST":
             return Match.NONE, {}
         match, found = super().matches(scope)
-        return match, found | {"route": self}
+        return match, {**found, "route": self}
 
 
 class _Served:
