@@ -16,7 +16,7 @@ from threading import Thread
 from typing import TYPE_CHECKING, Final
 
 from opentelemetry import trace
-from opentelemetry.context import Context
+from opentelemetry.context import Context, attach, detach
 from opentelemetry.trace import (
     NonRecordingSpan,
     Span,
@@ -72,8 +72,12 @@ class Telemetry:
         Only a span that is ended is exported. Without `end_on_exit` the caller ends it, or leaves it out of the trace.
         """
         if not self.exporting:
-            with trace.use_span(self._unrecorded(name, context_of(parent)), record_exception=False) as span:
-                yield span
+            unrecorded = self._unrecorded(name, context_of(parent))
+            token = attach(trace.set_span_in_context(unrecorded))
+            try:
+                yield unrecorded
+            finally:
+                detach(token)
             return
         with self.tracer.start_as_current_span(
             name, context=context_of(parent), kind=kind, attributes=attributes, end_on_exit=end_on_exit
