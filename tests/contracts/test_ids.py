@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
-import pytest
+from uuid import uuid5
 
-from contracts.ids import AttemptId, attempt_id_for, event_id_for, job_id_for, job_of, track_id_for
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from contracts.ids import (
+    JOB_NAMESPACE,
+    TRACK_NAMESPACE,
+    AttemptId,
+    attempt_id_for,
+    event_id_for,
+    job_id_for,
+    job_of,
+    track_id_for,
+)
 
 JOB = job_id_for("default", "key-1")
 
@@ -14,6 +27,13 @@ def test_ids_never_change_because_they_are_stored_and_in_the_log() -> None:
     assert JOB == "87fde794-98fd-57d6-aba1-a40f57881512"
     assert track_id_for(JOB) == "3ac294ff-bd83-58ea-b38a-7dd538b173b6"
     assert str(event_id_for(JOB, "segue.job.started.v1", 3)) == "af935c5f-45b1-5818-958d-33e7ed631bbf"
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"])), st.text(st.characters(exclude_categories=["Cs"])))
+def test_ids_are_those_of_rfc_9562(tenant: str, key: str) -> None:
+    job_id = job_id_for(tenant, key)
+    assert job_id == str(uuid5(JOB_NAMESPACE, f"{tenant}\0{key}"))
+    assert track_id_for(job_id) == str(uuid5(TRACK_NAMESPACE, job_id))
 
 
 def test_job_ids_differ_by_tenant_and_key() -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from chassis.postgres.pool import open_pool
 from gateway.context import TENANT
+from gateway.queries import single_flight
 from gateway.queries.database import Database
 from gateway.queries.read_model_sql import ReadModel
 from gateway.queries.single_flight import Grouped
@@ -62,6 +63,21 @@ def test_calls_that_arrive_during_a_run_share_the_next_one() -> None:
     found, groups = asyncio.run(outcomes([2] * 21))
     assert found == [1] * 21
     assert [len(group) for group in groups] == [1, 20]
+
+
+@pytest.mark.asyncio(loop_scope="session")
+async def test_after_a_run_for_several_calls_others_may_join_before_the_next_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(single_flight, "GATHER_S", 0.2)
+    halves = Halves()
+    grouped = Grouped(halves.halves, common=(Common,))
+    await asyncio.gather(grouped.get(2), grouped.get(4))
+    one = asyncio.create_task(grouped.get(6))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    await asyncio.gather(one, grouped.get(8))
+    assert halves.groups == [[2, 4], [6, 8]]
 
 
 def test_an_error_that_no_single_item_causes_is_raised_by_all_at_once() -> None:

@@ -17,7 +17,7 @@ from contracts.failures import FailureKind
 from contracts.ids import job_id_for
 from contracts.messages.attempts import AttemptAmbiguous, AttemptFailed, AttemptSubmitting
 from contracts.modalities.music import MusicInput
-from contracts.text import replaced
+from contracts.text import REPLACEMENT, UNPRINTABLE, replaced
 from gateway.context import TENANT
 from gateway.http.plain import Answer, PlainJSON
 
@@ -35,6 +35,14 @@ class Texts(Answer):
     word: str
     words: list[Texts] = Field(default_factory=list)
     own: dict[str, str] = Field(default_factory=dict)
+
+
+@given(st.text(st.sampled_from("a~ \x7f\r\n\t\x00\u00e9\u202e\u200d"), max_size=6))
+def test_a_text_that_needs_no_replacement_is_the_text_that_is_searched(text: str) -> None:
+    assert replaced(text) == UNPRINTABLE.sub(REPLACEMENT, text.replace("\r\n", "\n"))
+    encoded = json.dumps(text, ensure_ascii=False)
+    escapes = UNPRINTABLE.sub(lambda found: json.dumps(found[0])[1:-1], encoded)
+    assert PlainJSON(text).body == escapes.encode()
 
 
 def test_texts_of_an_answer_are_printable_and_those_of_the_client_are_unchanged() -> None:

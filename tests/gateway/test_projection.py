@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 
 from hypothesis import HealthCheck, given, settings
@@ -18,7 +19,7 @@ from contracts.messages.base import Message
 from contracts.messages.requests import CancelRequested, JobRequested, ResolutionRequested
 from gateway.queries.model_from_rows import job_of
 from gateway.queries.projection import MAX_LINES, Known, fold
-from gateway.queries.tail import JobTail
+from gateway.queries.tail import MAX_OWN, JobTail
 from read_model.merge import joined
 
 TRACEPARENT = "00-0123456789abcdef0123456789abcdef-0123456789abcdef-01"
@@ -115,6 +116,40 @@ def test_a_request_that_arrived_too_late_makes_no_job_in_the_tail(story: Any) ->
     assert tail.known(story.job_id) == Known()
     tail.take(envelope(message), message.accept_by)
     assert tail.known(story.job_id).job is not None
+
+
+def test_a_record_that_this_process_has_published_is_known_once(story: Any) -> None:
+    tail, message = JobTail(), requested(story)
+    tail.take_own(envelope(message), message.accept_by, ("segue.requests", 3, 100))
+    assert tail.known(story.job_id).job is not None
+
+    def known(topic: str, partition: int, offset: int, key: str = story.job_id) -> bool:
+        record: Any = SimpleNamespace(topic=topic, partition=partition, offset=offset, key=key.encode())
+        return tail.has_taken(record)
+
+    assert not known("segue.jobs", 3, 100)
+    assert not known("segue.requests", 2, 100)
+    assert not known("segue.requests", 3, 101)
+    assert known("segue.requests", 3, 100)
+    assert not known("segue.requests", 3, 100), "another one, as the topic was created again"
+
+
+def test_another_record_at_the_place_of_an_own_one_is_not_known(story: Any) -> None:
+    tail, message = JobTail(), requested(story)
+    tail.take_own(envelope(message), message.accept_by, ("segue.requests", 3, 100))
+    record: Any = SimpleNamespace(topic="segue.requests", partition=3, offset=100, key=b"another job")
+    assert not tail.has_taken(record)
+
+
+def test_the_number_of_own_records_that_are_known_is_limited(story: Any) -> None:
+    tail, message = JobTail(), requested(story)
+    for offset in range(MAX_OWN + 1):
+        tail.take_own(envelope(message), message.accept_by, ("segue.requests", 3, offset))
+    key = story.job_id.encode()
+    records: list[Any] = [
+        SimpleNamespace(topic="segue.requests", partition=3, offset=n, key=key) for n in (0, 1, MAX_OWN)
+    ]
+    assert [tail.has_taken(record) for record in records] == [False, True, True]
 
 
 def test_a_job_that_is_accepted_after_a_late_request_is_queued(story: Any) -> None:

@@ -15,7 +15,7 @@ from pydantic_core import ErrorDetails
 
 from contracts.catalogue import default_catalogue_path, load_catalogue
 from contracts.generation import Provider
-from contracts.ids import JobId, job_id_for
+from contracts.ids import JobId, job_id_for, track_id_for
 from contracts.messages.requests import JobRequested
 from contracts.providers.registry import PROVIDERS
 from contracts.text import is_blank, stripped
@@ -35,7 +35,17 @@ def require(request: TrackRequest, enabled: Sequence[Provider] = tuple(PROVIDERS
 def message_of(request: TrackRequest, job_id: JobId, now: datetime) -> JobRequested:
     fingerprint = request.fingerprint()
     music = request.music()
-    return to_message(request, music, job_id, "default", fingerprint=fingerprint, now=now, accept_by=now, deadline_s=60)
+    return to_message(
+        request,
+        music,
+        job_id,
+        track_id_for(job_id),
+        "default",
+        fingerprint=fingerprint,
+        now=now,
+        accept_by=now,
+        deadline_s=60,
+    )
 
 
 def refusal_of(body: dict[str, Any]) -> Problem:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from hashlib import sha1
 from typing import NewType
 from uuid import NAMESPACE_URL, UUID, uuid5
 
@@ -20,15 +21,23 @@ ATTEMPT_ID_PATTERN = rf"^{UUID_PATTERN}\.[1-9][0-9]{{0,3}}$"
 _ATTEMPT_ID = re.compile(ATTEMPT_ID_PATTERN)
 
 
+def _uuid5(namespace: UUID, name: str) -> str:
+    """The text of `uuid.uuid5`, which takes three times as long to make an object of it first."""
+    digest = sha1(namespace.bytes + name.encode(), usedforsecurity=False).hexdigest()
+    # RFC 9562 section 5.5: the version takes 4 bits of the hash, and the variant 2.
+    variant = "89ab"[int(digest[16], 16) % 4]
+    return f"{digest[:8]}-{digest[8:12]}-5{digest[13:16]}-{variant}{digest[17:20]}-{digest[20:32]}"
+
+
 def job_id_for(tenant: str, idempotency_key: str) -> JobId:
     """The id of the job for a tenant's idempotency key; the same in every replica, before and after a restart."""
     # Neither part contains NUL, so no tenant can produce the id of another tenant's job.
-    return JobId(str(uuid5(JOB_NAMESPACE, f"{tenant}\0{idempotency_key}")))
+    return JobId(_uuid5(JOB_NAMESPACE, f"{tenant}\0{idempotency_key}"))
 
 
 def track_id_for(job_id: JobId) -> TrackId:
     """The id of the job's track."""
-    return TrackId(str(uuid5(TRACK_NAMESPACE, job_id)))
+    return TrackId(_uuid5(TRACK_NAMESPACE, job_id))
 
 
 def attempt_id_for(job_id: JobId, n: int) -> AttemptId:

@@ -60,6 +60,8 @@ def replaced(text: str) -> str:
 
     Line feeds and tabs are kept, and so are joiners between the characters that they join. CR LF becomes LF.
     """
+    if text.isascii() and text.isprintable():
+        return text
     return UNPRINTABLE.sub(REPLACEMENT, text.replace("\r\n", "\n"))
 
 

@@ -6,7 +6,7 @@ from collections.abc import Set as AbstractSet
 from datetime import datetime
 
 import pytest
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
 from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
@@ -53,6 +53,32 @@ async def test_the_tail_reconnects_although_its_consumer_leaks_a_cancellation(
             await until(arrived)
             assert runtime.unhealthy() is None
     assert [line["error"] for line in logs if "error" in line] == [repr(error)]
+
+
+async def test_a_record_that_the_process_knows_is_read_and_not_decoded(
+    embedded_kafka: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = list[str]()
+
+    def read_messages() -> float:
+        return REGISTRY.get_sample_value("segue_tail_messages_total", {"topic": REQUESTS.name}) or 0
+
+    before = read_messages()
+
+    async def all_read() -> bool:
+        return read_messages() == before + 3
+
+    def take(envelope: Envelope, arrived_at: datetime | None) -> None:
+        jobs.append(envelope.message.job_id)
+
+    def known(record: ConsumerRecord[bytes, bytes]) -> bool:
+        return record.key == job(2).encode()
+
+    following = Tail(KafkaCluster(embedded_kafka), (REQUESTS,), take, runtime_for("tailing"), has_taken=known)
+    async with following.running():
+        await send(embedded_kafka, [request(n) for n in (1, 2, 3)])
+        await until(all_read)
+    assert sorted(jobs) == sorted([job(1), job(3)])
 
 
 async def test_what_the_tail_has_not_read_is_its_lag(embedded_kafka: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,8 @@ import re
 import signal
 import socket
 import time
+from types import SimpleNamespace
+from typing import Any
 
 import httpx
 import pytest
@@ -14,10 +16,12 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 from tests.chassis.toy import runtime_for
 from tests.patience import patient
 
 from chassis.errors import CannotStart
+from chassis.http.request_turns import HeadWithBody
 from chassis.http.server import ShutdownGate, health_app, serve_http
 
 
@@ -112,6 +116,38 @@ async def test_requests_during_the_stop_are_refused_with_a_complete_answer() -> 
     assert answer.headers["content-type"] == "application/problem+json"
     assert "nothing of this request was taken" in answer.json()["detail"]
     assert taken == [1]
+
+
+def test_a_head_is_sent_in_one_piece_with_the_beginning_of_its_body() -> None:
+    sent: list[bytes] = []
+    transport: Any = SimpleNamespace(write=sent.append, close=lambda: sent.append(b"closed"), is_closing=lambda: False)
+    output = HeadWithBody(transport)
+    output.write(b"continue ")
+    output.holding = True
+    for piece in (b"head ", memoryview(b"body "), b"more "):
+        output.write(piece)
+    output.close()
+    assert sent == [b"continue ", b"head body ", b"more ", b"closed"]
+
+
+async def test_the_head_of_an_answer_without_a_body_is_sent() -> None:
+    async def answer(scope: Scope, _receive: Receive, send: Send) -> None:
+        length = b"7" if scope["path"] == "/fails" else b"0"
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", length)]})
+        if scope["path"] == "/fails":
+            raise RuntimeError("there is no body")
+        await send({"type": "http.response.body"})
+
+    async def heard(request: str) -> bytes:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(f"{request} HTTP/1.1\r\nHost: segue\r\nConnection: close\r\n\r\n".encode())
+        heard = await asyncio.wait_for(reader.read(), patient(10))
+        writer.close()
+        return heard
+
+    async with serve_http(answer, "127.0.0.1", 0) as port:
+        for request in ("GET /", "HEAD /", "GET /fails"):
+            assert (await heard(request)).startswith(b"HTTP/1.1 200 OK\r\n"), request
 
 
 async def test_answers_are_sent_without_delay() -> None:

@@ -10,6 +10,8 @@ from contextlib import asynccontextmanager
 from importlib.metadata import version
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from opentelemetry import trace
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.sdk.trace import TracerProvider
@@ -25,7 +27,14 @@ from tests.chassis.toy import QUICK, job, read, request, send, started, toy, unt
 from tests.patience import patient
 
 from chassis.http.server import serve_http
-from chassis.observability.telemetry import CLOSE_LIMIT_S, Telemetry, make_telemetry, trace_id_of, traceparent_of
+from chassis.observability.telemetry import (
+    CLOSE_LIMIT_S,
+    Telemetry,
+    context_of,
+    make_telemetry,
+    trace_id_of,
+    traceparent_of,
+)
 from chassis.runtime.runtime import Runtime
 from chassis.settings.otlp import TraceExport, otlp_target
 from contracts.topics import JOBS, REQUESTS
@@ -132,6 +141,12 @@ def test_without_a_collector_a_context_is_passed_on_and_created_only_if_there_is
     assert span is None
     assert trace_id_of(made) is not None
     assert trace_id_of(made) != TRACE
+
+
+@given(st.from_regex(r"\A(0[01]|ff)-(0{32}|[0-9a-f]{32})-(0{16}|[0-9a-f]{16})-[0-9a-f]{2}(-x|[ \n])?\Z"))
+def test_the_id_of_a_trace_is_the_one_that_opentelemetry_finds(traceparent: str) -> None:
+    found = trace.get_current_span(context_of(traceparent)).get_span_context()
+    assert trace_id_of(traceparent) == (f"{found.trace_id:032x}" if found.is_valid else None)
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,10 @@ WINDOW_S: Final = 15 * 60
 LAST_RECORDS: Final = 2_000
 """Read from the end of each partition if the cluster cannot look up offsets by time, or has no record that recent."""
 _BATCH: Final = 1_000
+MANY: Final = 4
+"""This many records in one fetch are of several jobs that go on at the same time."""
+GATHER_S: Final = 0.01
+"""The pause after such a fetch, in seconds: each fetch costs as much as several records, and the next one has more."""
 _RETRY_S: Final = 1.0
 STOP_LIMIT_S: Final = 5.0
 
@@ -66,14 +70,19 @@ class Tail:
         on_message: OnMessage,
         runtime: Runtime,
         *,
+        has_taken: Callable[[ConsumerRecord[bytes, bytes]], bool] = lambda _: False,
         window_s: float = WINDOW_S,
         now_s: Callable[[], float] = time.time,
     ) -> None:
-        """`now_s` returns the current time of the clock that stamps the records, as Unix time."""
+        """`now_s` returns the current time of the clock that stamps the records, as Unix time.
+
+        A record that `has_taken` says is known already, as the process has published it, is not decoded.
+        """
         self._cluster = cluster
         self._topics = topics
         self._on_message = on_message
         self._runtime = runtime
+        self._has_taken = has_taken
         self._window_s = window_s
         self._now_s = now_s
         self._positions: dict[TopicPartition, int] = {}
@@ -151,6 +160,8 @@ class Tail:
                 self._show_lag(consumer)
                 if not records:
                     _require_alive(consumer)
+                elif MANY <= len(records) < _BATCH:
+                    await asyncio.sleep(GATHER_S)
         finally:
             self._consumer = None
             await stopped(consumer.stop(), within_s=STOP_LIMIT_S)
@@ -205,10 +216,11 @@ class Tail:
 
     def _read(self, record: ConsumerRecord[bytes, bytes]) -> Exception | None:
         try:
-            envelope = decode(record.headers, record.value)
-            if isinstance(envelope, Skipped):
-                return None
-            self._on_message(envelope, arrived_at(record))
+            if not self._has_taken(record):
+                envelope = decode(record.headers, record.value)
+                if isinstance(envelope, Skipped):
+                    return None
+                self._on_message(envelope, arrived_at(record))
         except Undecodable:
             TAIL_UNREADABLE.labels(record.topic).inc()
             return None

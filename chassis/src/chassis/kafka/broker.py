@@ -10,6 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import asynccontextmanager
 from functools import lru_cache
 from math import inf
@@ -178,9 +179,8 @@ async def _stop(broker: SegueBroker) -> None:
 
 async def _check_denied(broker: SegueBroker, runtime: Runtime) -> None:
     """Forget denied topics once they may be written: a process that is not ready may have nothing to publish."""
-    names = broker.cluster.names
     while await runtime.pause(CHECK_DENIED_S):
-        if not (asked := {topic: names.of(topic) for topic in broker.denied}):
+        if not (asked := {topic: broker.cluster.names.of(topic) for topic in broker.denied}):
             continue
         try:
             there = await describe_topics(client_of(broker).client, list(asked.values()))
@@ -202,26 +202,26 @@ def _dead_producer(broker: SegueBroker) -> str | None:
     return f"the producer's {ended[0]} task" if ended else None
 
 
-async def require_known(broker: SegueBroker, topic: str) -> None:
-    """Raises UnknownTopicOrPartitionError at once if the topic is missing; the cluster is asked once a second at most.
+async def require_known(broker: SegueBroker, topic: str) -> AbstractSet[int]:
+    """A topic's partitions. Raises UnknownTopicOrPartitionError at once if it is missing; asks once a second at most.
 
     The producer itself would wait for the topic up to its request timeout, for each record, while records of other
     topics wait behind it. Raises TopicAuthorizationFailedError if the cluster does not let this client see the topic.
     """
     client, name = client_of(broker).client, broker.cluster.names.of(topic)
-    if (
-        not client.cluster.partitions_for_topic(name)
-        and time.monotonic() - broker.missed.get(topic, -inf) > ASK_AGAIN_S
-    ):
+    known = client.cluster.partitions_for_topic(name)
+    if not known and time.monotonic() - broker.missed.get(topic, -inf) > ASK_AGAIN_S:
         await client.add_topic(name)
         await client.force_metadata_update()
         broker.missed[topic] = time.monotonic()
+        known = client.cluster.partitions_for_topic(name)
     if name in client.cluster.unauthorized_topics:
         _note_denied(broker, topic)
         raise TopicAuthorizationFailedError(name)
-    if not client.cluster.partitions_for_topic(name):
+    if not known:
         raise UnknownTopicOrPartitionError(name)
     broker.missed.pop(topic, None)
+    return known
 
 
 def missed_topics(broker: SegueBroker, within_s: float) -> list[str]:
@@ -243,13 +243,13 @@ async def publish(broker: SegueBroker, record: Record, timestamp_ms: int | None 
     machine's time. Raises KafkaError if the producer does not take it, UnknownTopicOrPartitionError if the topic is
     missing.
     """
-    await require_known(broker, record.topic)
+    known = await require_known(broker, record.topic)
     # FastStream would decode and encode the headers, and add a correlation_id that nobody reads.
     future: asyncio.Future[Any] = await client_of(broker).send(
         broker.cluster.names.of(record.topic),
         record.value,
         key=record.key,
-        partition=partition_of(broker, record),
+        partition=sorted(known)[(_hash(record.key) & 0x7FFFFFFF) % len(known)],
         timestamp_ms=timestamp_ms,
         headers=list(record.headers),
     )

@@ -6,17 +6,17 @@ W3C context is stored with each waiting row and restored from it.
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
-from functools import lru_cache
 from importlib.metadata import entry_points, version
 from threading import Thread
 from typing import TYPE_CHECKING, Final
 
 from opentelemetry import trace
-from opentelemetry.context import Context
+from opentelemetry.context import Context, attach, detach
 from opentelemetry.trace import (
     NonRecordingSpan,
     Span,
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace.export import SpanExporter
 
 _W3C = TraceContextTextMapPropagator()
+_OURS: Final = re.compile(r"00-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+"""A valid traceparent as `traceparent_of` writes it; others may have more fields, or be of a later version."""
 _MESSAGE_CHARS: Final = 200
 CLOSE_LIMIT_S: Final = 5.0
 """Seconds that the end of a process waits for its last spans to be exported."""
@@ -70,8 +72,12 @@ class Telemetry:
         Only a span that is ended is exported. Without `end_on_exit` the caller ends it, or leaves it out of the trace.
         """
         if not self.exporting:
-            with trace.use_span(self._unrecorded(name, context_of(parent)), record_exception=False) as span:
-                yield span
+            unrecorded = self._unrecorded(name, context_of(parent))
+            token = attach(trace.set_span_in_context(unrecorded))
+            try:
+                yield unrecorded
+            finally:
+                detach(token)
             return
         with self.tracer.start_as_current_span(
             name, context=context_of(parent), kind=kind, attributes=attributes, end_on_exit=end_on_exit
@@ -85,12 +91,12 @@ class Telemetry:
 
         The caller ends the span once Kafka has the message. It is None if no spans are exported.
         """
-        name, context = f"send {topic}", context_of(parent)
+        name = f"send {topic}"
         if not self.exporting:
-            return parent or traceparent_of(self._unrecorded(name, context)), None
+            return parent or traceparent_of(self._unrecorded(name, context_of(parent))), None
         span = self.tracer.start_span(
             name,
-            context=context,
+            context=context_of(parent),
             kind=SpanKind.PRODUCER,
             attributes=messaging(topic, "send") | {"messaging.message.conversation_id": job_id, "ce.type": event_type},
         )
@@ -192,7 +198,9 @@ def messaging(topic: str, operation: str) -> dict[str, AttributeValue]:
 
 def context_of(traceparent: str | None) -> Context | None:
     """The context of a traceparent; None, which stands for the current context, if there is none."""
-    return None if traceparent is None else _W3C.extract({"traceparent": traceparent})
+    if not traceparent:  # As most requests have none, and the messages of a trace all have one.
+        return None if traceparent is None else Context()
+    return _W3C.extract({"traceparent": traceparent})
 
 
 def traceparent_of(span: Span) -> str | None:
@@ -201,9 +209,11 @@ def traceparent_of(span: Span) -> str | None:
     return f"00-{of.trace_id:032x}-{of.span_id:016x}-{of.trace_flags:02x}" if of.is_valid else None
 
 
-# The messages of a job mostly have the same one.
-@lru_cache(maxsize=1024)
 def trace_id_of(traceparent: str | None) -> str | None:
     """The trace id (32 hex digits) in a traceparent; None if it is missing or malformed."""
-    span = trace.get_current_span(context_of(traceparent)).get_span_context() if traceparent else None
-    return format(span.trace_id, "032x") if span is not None and span.is_valid else None
+    if traceparent is None:
+        return None
+    if (ours := _OURS.fullmatch(traceparent)) is not None:
+        return ours[1]
+    span = trace.get_current_span(context_of(traceparent)).get_span_context()
+    return format(span.trace_id, "032x") if span.is_valid else None

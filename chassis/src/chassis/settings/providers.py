@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Final
 
 from pydantic import Field, ValidationInfo, field_validator
@@ -64,12 +65,13 @@ class ProviderSettings(ServiceSettings):
         default=None, validation_alias="MUSIC_PROVIDER", description=f"Tried first: {' or '.join(PROVIDERS)}."
     )
 
-    @property
+    # Each request asks for both of these.
+    @cached_property
     def providers(self) -> tuple[Provider, ...]:
         """The providers that are enabled."""
         return enabled_providers(self.providers_setting)
 
-    @property
+    @cached_property
     def music_provider(self) -> Provider:
         """The provider that is tried first."""
         return first_provider(self.first_setting, self.providers)

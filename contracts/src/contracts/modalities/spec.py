@@ -90,12 +90,13 @@ class ModalitySpec:
 
     def ask_of(self, given: Input) -> str:
         """The kind of the request, a key of `asks`."""
-        fitting = (
-            ask
-            for ask, fields in self.asks.items()
-            if all(bool(getattr(given, field)) is wanted for field, wanted in fields.items())
-        )
-        return next(fitting)
+        for ask, fields in self.asks.items():
+            for field, wanted in fields.items():
+                if bool(getattr(given, field)) is not wanted:
+                    break
+            else:
+                return ask
+        raise ValueError(f"no kind of {self.name} is like this request")
 
     def named(self, n: int) -> str:
         """The file name of the n-th artifact without its extension; `n` counts from 1."""

@@ -81,7 +81,14 @@ async def wired(
     broker = make_broker(settings.kafka, runtime.service, idempotent=False, request_timeout_s=PRODUCER_TIMEOUT_S)
     tail = JobTail()
     clocks = Clocks(wall)
-    events = Tail(settings.kafka, _TAILED, tail.take, runtime, now_s=lambda: clocks.kafka_now().timestamp())
+    events = Tail(
+        settings.kafka,
+        _TAILED,
+        tail.take,
+        runtime,
+        has_taken=tail.has_taken,
+        now_s=lambda: clocks.kafka_now().timestamp(),
+    )
     async with (
         open_pool(database_url, SCHEMA, runtime=runtime) as pool,
         clocks.watched(pool, runtime),
@@ -117,6 +124,7 @@ async def wired(
 def api(parts: Gateway) -> FastAPI:
     """The ASGI application of a gateway."""
     app = _without_routes(parts)
+    app.router.routes.append(tracks.direct)
     for resource in (tracks, jobs, attempts, artifacts, catalogue, providers, callbacks):
         app.include_router(resource.router)
     if parts.settings.operator_calls == "api":

@@ -93,7 +93,11 @@ class Clocks:
 
     def kafka_now(self) -> datetime:
         """The time by Kafka's clock; by the database's until there is a reading of Kafka's."""
-        return datetime.fromtimestamp(self._time("kafka", "database"), UTC)
+        return datetime.fromtimestamp(self.kafka_now_s(), UTC)
+
+    def kafka_now_s(self) -> float:
+        """As `kafka_now`, as Unix time."""
+        return self._time("kafka", "database")
 
     def outside_s(self) -> float:
         """The best estimate of Unix time: the median of three clocks; of two, the one that is not this machine's."""
@@ -147,8 +151,10 @@ class Clocks:
             self.learn("database", time_s, sent_s, received_s)
 
     def _time(self, *references: Reference) -> float:
-        known = next((self._known[each] for each in references if each in self._known), None)
-        return self._wall() if known is None else self.steady() + known.offset_s
+        for each in references:
+            if (known := self._known.get(each)) is not None:
+                return self.steady() + known.offset_s
+        return self._wall()
 
     def _ahead_s(self, known: Reading) -> float:
         return self._wall() - (self.steady() + known.offset_s)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from time import perf_counter
 from typing import Final
 
@@ -24,6 +25,7 @@ NO_RESPONSE: Final = 499
 OTHER: Final = "other"
 METHODS: Final = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"})
 
+_CHILDREN: Final = 1_000
 _JOB_ID: Final = re.compile(UUID_PATTERN)
 
 
@@ -38,6 +40,9 @@ class Accounts:
         self._telemetry = telemetry
         self._log = get_logger("gateway.access")
         self._access_log = access_log
+        # The metrics look for their children under a lock. There are few routes, methods and statuses.
+        self._counter = lru_cache(_CHILDREN)(HTTP_REQUESTS.labels)
+        self._histogram = lru_cache(_CHILDREN)(HTTP_REQUEST_SECONDS.labels)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -54,9 +59,9 @@ class Accounts:
     def _account(self, scope: Scope, answer: _Answer, seconds: float) -> None:
         method = scope["method"] if scope["method"] in METHODS else OTHER
         route = getattr(scope.get("route"), "path", OTHER)
-        HTTP_REQUESTS.labels(method, route, str(answer.status)).inc()
+        self._counter(method, route, str(answer.status)).inc()
         exemplar = exemplar_of(self._telemetry, answer.exported) if self._telemetry.exporting else None
-        HTTP_REQUEST_SECONDS.labels(method, route).observe(seconds, exemplar)
+        self._histogram(method, route).observe(seconds, exemplar)
         if self._access_log:
             client = scope.get("client")
             self._log.info(

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, Final
 
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, field_validator
 
 from contracts.text import UNPRINTABLE, replaced
+
+# json.dumps makes another encoder with each call.
+_COMPACT: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
 class Answer(BaseModel):
@@ -28,7 +31,9 @@ class PlainJSON(JSONResponse):
 
     def render(self, content: Any) -> bytes:
         """The encoded document."""
-        text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        text = _COMPACT.encode(content)
+        if text.isascii() and text.isprintable():
+            return text.encode()
         return UNPRINTABLE.sub(_escaped, text).encode()
 
 

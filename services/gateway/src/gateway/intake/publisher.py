@@ -21,7 +21,7 @@ from contracts.topics import topic_for
 from gateway.clocks import Clocks
 from gateway.intake.errors import ArrivedTooLate, NotConfirmed
 from gateway.log_events import GatewayEvent
-from gateway.queries.tail import JobTail
+from gateway.queries.tail import JobTail, Place
 
 if TYPE_CHECKING:
     from chassis.kafka.broker import SegueBroker
@@ -55,7 +55,7 @@ class Publisher:
         self, message: Message, deadline: float, *, parent: str | None = None, key: str | None = None
     ) -> None:
         """Publish, and apply the message to this process's tail. Raises ArrivedTooLate, and NotConfirmed."""
-        record, arrived_at = await self.publish(message, deadline, parent=parent, key=key)
+        record, arrived_at, place = await self.publish(message, deadline, parent=parent, key=key)
         if isinstance(message, JobRequested) and arrived_at is not None and arrived_at > message.accept_by:
             get_logger("gateway").warning(
                 GatewayEvent.REQUEST_TOO_LATE,
@@ -64,15 +64,20 @@ class Publisher:
                 accept_by=message.accept_by.isoformat(),
             )
             raise ArrivedTooLate(key)
-        headers = {name: value.decode() for name, value in record.headers}
-        traceparent = headers.get("traceparent")
-        envelope = Envelope(message, headers["ce_id"], headers["ce_source"], traceparent, len(record.value))
-        self.tail.take(envelope, arrived_at or self.clocks.kafka_now())
+        headers = dict(record.headers)
+        traceparent = headers["traceparent"].decode() if "traceparent" in headers else None
+        envelope = Envelope(
+            message, headers["ce_id"].decode(), headers["ce_source"].decode(), traceparent, len(record.value)
+        )
+        if arrived_at is None:
+            self.tail.take(envelope, self.clocks.kafka_now())
+        else:
+            self.tail.take_own(envelope, arrived_at, place)
 
     async def publish(
         self, message: Message, deadline: float, *, parent: str | None = None, key: str | None = None
-    ) -> tuple[Record, datetime | None]:
-        """Publish; returns the record, and the broker's timestamp if the topic has one.
+    ) -> tuple[Record, datetime | None, Place]:
+        """Publish; returns the record, the broker's timestamp if the topic has one, and where the record is.
 
         Raises NotConfirmed; the message may reach Kafka nevertheless.
         """
@@ -80,7 +85,7 @@ class Publisher:
         published: set[int] = set()
         try:
             async with asyncio.timeout_at(deadline):
-                timestamp_ms = int(self.clocks.kafka_now().timestamp() * 1000)
+                timestamp_ms = int(self.clocks.kafka_now_s() * 1000)
                 sent_s = self.clocks.steady()
                 metadata: Any = await (await publish(self.broker, record, timestamp_ms))
             published.add(0)
@@ -90,10 +95,11 @@ class Publisher:
         finally:
             end_sending({0: span}, published)
         appended_s = metadata.timestamp / 1000
+        place = metadata.topic, metadata.partition, metadata.offset
         if metadata.timestamp_type != _LOG_APPEND_TIME or appended_s < _EARLIEST_S:
-            return record, None
+            return record, None, place
         self.clocks.learn("kafka", appended_s, sent_s, self.clocks.steady())
-        return record, datetime.fromtimestamp(appended_s, UTC)
+        return record, datetime.fromtimestamp(appended_s, UTC), place
 
     def _record(self, message: Message, parent: str | None) -> tuple[Record, Span | None]:
         topic = topic_for(message).name

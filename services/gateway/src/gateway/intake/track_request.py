@@ -12,7 +12,7 @@ from pydantic import ConfigDict, Field, JsonValue, StringConstraints, Validation
 
 from contracts.catalogue import Catalogue, UnknownModel
 from contracts.generation import AmbiguityPolicy, LostOutputPolicy, Provider
-from contracts.ids import JobId, track_id_for
+from contracts.ids import JobId, TrackId
 from contracts.messages.base import Items
 from contracts.messages.requests import LONGEST_DEADLINE_S, JobRequested
 from contracts.messages.routing import MaxCost, RouteBy, Weights
@@ -23,6 +23,7 @@ from contracts.text import is_blank, stripped
 from gateway.intake.errors import ModelNotFound, NoRoute
 
 MAX_BODY_BYTES: Final = 256 * 1024
+_CANONICAL: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 MetadataKey = Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=r"^[^\x00]*$")]
 MetadataValue = Annotated[Text, StringConstraints(max_length=500)]
@@ -119,8 +120,7 @@ class TrackRequest(MusicInput):
     def fingerprint(self) -> str:
         """The SHA-256 of the canonical request: independent of the order of fields, white space and 20 or 20.0."""
         fields = self.model_dump(mode="json", exclude_unset=True, exclude_none=True)
-        canonical = json.dumps(fields, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-        return hashlib.sha256(canonical.encode()).hexdigest()
+        return hashlib.sha256(_CANONICAL.encode(fields).encode()).hexdigest()
 
 
 def require_route(
@@ -142,6 +142,7 @@ def to_message(
     request: TrackRequest,
     music: MusicInput,
     job_id: JobId,
+    track_id: TrackId,
     tenant: str,
     *,
     fingerprint: str,
@@ -158,7 +159,7 @@ def to_message(
     return JobRequested(
         job_id=job_id,
         occurred_at=now,
-        track_id=track_id_for(job_id),
+        track_id=track_id,
         tenant=tenant,
         fingerprint=fingerprint,
         input=music,

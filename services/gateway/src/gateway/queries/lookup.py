@@ -29,6 +29,8 @@ _ID: Final = re.compile(JOB_ID_PATTERN)
 _ATTEMPT_ID: Final = re.compile(ATTEMPT_ID_PATTERN)
 _MUSIC: Final = frozenset({None, "music"})
 """The modality is None until the request has arrived."""
+_STORED_LIMIT_S: Final = 1.5
+"""Returning the connection to the pool may take another 0.5 s."""
 CATCH_UP_LIMIT_S: Final = 1.0
 """Seconds that a request waits for the tail to reach the end of its topics."""
 SPARE: Final = 20
@@ -98,9 +100,10 @@ class Lookup:
     async def stored(self, job_id: str, tenant: str) -> Job | None:
         """One job from the read model alone; None if there is none, or if the database does not answer within 2 s."""
         try:
-            async with asyncio.timeout(1.5):  # Returning the connection to the pool may take another 0.5 s.
-                if not await self._reads.exists(job_id, tenant):
-                    return None
+            ends_at = asyncio.get_running_loop().time() + _STORED_LIMIT_S
+            if not await self._reads.exists(job_id, tenant, _STORED_LIMIT_S):
+                return None
+            async with asyncio.timeout_at(ends_at):
                 return job_of(await self._reads.job(job_id, tenant))
         except (ReadModelUnavailable, TimeoutError):
             return None

@@ -62,11 +62,10 @@ def fold(known: Known, envelope: Envelope) -> Known:
     A request for a job must have reached the log in time.
     """
     message = envelope.message
-    if isinstance(message, JobRequested | CancelRequested):
-        known = Known(with_reports(known.state, [(REQUESTS, _request(message))]), known.log)
+    request = [(REQUESTS, _request(message))] if isinstance(message, JobRequested | CancelRequested) else []
     if any(line.event_id == envelope.event_id for line in known.log):
-        return known
-    rows = chain(reports(message, trace_id_of(envelope.traceparent)), implied(message))
+        return Known(with_reports(known.state, request), known.log) if request else known
+    rows = chain(request, reports(message, trace_id_of(envelope.traceparent)), implied(message))
     lines = (*known.log[1 - MAX_LINES :], _line(message, envelope.event_id))
     return Known(with_reports(known.state, rows), lines)
 

@@ -99,10 +99,10 @@ class ReadModel:
         self._database = database
         self._existing = Grouped(self._find_existing, common=UNAVAILABLE)
 
-    async def exists(self, job_id: str, tenant: str) -> bool:
+    async def exists(self, job_id: str, tenant: str, limit_s: float = READ_LIMIT_S) -> bool:
         """Whether there is such a job; concurrent calls share a statement."""
         try:
-            with self._database.budgeted(READ_LIMIT_S) as within_s:
+            with self._database.budgeted(limit_s) as within_s:
                 async with asyncio.timeout(within_s):
                     return await self._existing.get((job_id, tenant))
         except UNAVAILABLE as error:

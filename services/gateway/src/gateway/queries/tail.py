@@ -7,7 +7,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Iterator
 from datetime import datetime, timedelta
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from contracts.envelope import Envelope
 from contracts.messages.requests import JobRequested
@@ -17,11 +17,20 @@ from gateway.queries.projection import Known, fold, revived_until
 from read_model.merge import State
 from read_model.tables import Row
 
+if TYPE_CHECKING:
+    from aiokafka import ConsumerRecord
+
+MAX_OWN: Final = 2_000
+"""Records of this process that the tail has not read back yet: a second's, of which the tail is rarely behind."""
 MAX_JOBS: Final = 50_000
 MAX_BYTES: Final = 128 * 1024 * 1024
 """The total size of the message bodies. An ordinary job has 2 or 3 kB of them, a hostile one may have megabytes."""
 RECENT: Final = timedelta(minutes=2)
 """The lag of the read model up to which lists are complete."""
+
+
+Place = tuple[str, int, int]
+"""A record's topic, partition and offset."""
 
 
 class JobTail:
@@ -38,13 +47,28 @@ class JobTail:
         """By this process's monotonic clock."""
         self._job_of_track: dict[str, str] = {}
         self._changed: dict[str, asyncio.Event] = {}
+        self._own: OrderedDict[Place, str] = OrderedDict()
+        """The records that this process has published, and applied, with the job of each."""
+
+    def take_own(self, envelope: Envelope, arrived_at: datetime, place: Place) -> None:
+        """Apply a message that this process has published to that place."""
+        self.take(envelope, arrived_at)
+        self._own[place] = envelope.message.job_id
+        if len(self._own) > MAX_OWN:
+            self._own.popitem(last=False)
+
+    def has_taken(self, record: ConsumerRecord[bytes, bytes]) -> bool:
+        """Whether the record is one of `take_own`; it is asked once of each, and not known after that."""
+        own = self._own.pop((record.topic, record.partition, record.offset), None)
+        # In a topic that was created again, another record may have the place.
+        return own is not None and record.key == own.encode()
 
     def take(self, envelope: Envelope, arrived_at: datetime | None) -> None:
         """Apply one message; `arrived_at` is the broker's timestamp of its record, None if it has none."""
         message = envelope.message
         if isinstance(message, JobRequested) and arrived_at is not None and arrived_at > message.accept_by:
             return  # The request will not be run, so a repeat of it must be published anew.
-        job_id = envelope.message.job_id
+        job_id = message.job_id
         known = fold(self.known(job_id), envelope)
         self._known[job_id] = known
         self._known.move_to_end(job_id)
