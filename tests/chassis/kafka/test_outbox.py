@@ -80,6 +80,10 @@ async def published(made: Toy, count: int) -> bool:
     return len(made.outbox._published) == count
 
 
+async def waits(made: Toy) -> bool:
+    return bool(await made.pool.fetchval("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"))
+
+
 async def refuse_to_delete(made: Toy) -> None:
     await made.pool.execute(
         "CREATE SEQUENCE refusals;"
@@ -217,6 +221,25 @@ async def test_the_relay_deletes_published_rows_in_the_statement_that_looks_for_
         await until(lambda: published(made, 2))
         await until(lambda: empty(made))
         assert not made.outbox._in_flight
+
+
+async def test_the_relay_locks_no_row_while_it_waits_to_delete_one(embedded_kafka: str, database_url: str) -> None:
+    async with toy(embedded_kafka, database_url, runtime_for(), consuming=False) as made:
+        await leave_behind(made, 2)
+        [own, others] = [row["id"] for row in await made.pool.fetch("SELECT id FROM outbox ORDER BY id")]
+
+        async def relay() -> list[int]:
+            async with made.pool.acquire() as connection, connection.transaction():
+                found = await outbox_rows.left_behind(connection, 0, [own], 10, [], published=[own])
+                return [row_id for row_id, _ in found]
+
+        async with made.pool.acquire() as replica, replica.transaction():
+            await replica.execute("SELECT FROM outbox WHERE id = $1 FOR UPDATE", own)
+            waiting = asyncio.create_task(relay())
+            await until(lambda: waits(made))
+            await replica.execute("SELECT FROM outbox WHERE id = $1 FOR UPDATE NOWAIT", others)
+        assert await waiting == [others]
+        assert await made.waiting() == 1
 
 
 async def test_rows_published_while_the_process_stops_do_not_wait_for_the_relay(

@@ -17,11 +17,14 @@ ON CONFLICT (event_id) DO NOTHING RETURNING id, event_id
 """
 _DELETE = "DELETE FROM outbox WHERE id = ANY($1::bigint[])"
 _PARK = "UPDATE outbox SET created_at = 'infinity' WHERE id = ANY($1::bigint[])"
+# The count makes the deletion the first step. It may wait for another replica, which has taken a row for left behind;
+# if rows were locked before it, the two could wait for each other.
 _LEFT_BEHIND = """
-WITH published AS (DELETE FROM outbox WHERE id = ANY($1::bigint[]))
+WITH published AS (DELETE FROM outbox WHERE id = ANY($1::bigint[]) RETURNING id)
 SELECT id, topic, key, value, headers FROM outbox
-WHERE created_at < now() - make_interval(secs => $2) AND id <> ALL($3::bigint[]) AND topic <> ALL($5::text[])
-ORDER BY id LIMIT $4 FOR UPDATE SKIP LOCKED
+WHERE (SELECT count(*) FROM published) >= 0 AND created_at < now() - make_interval(secs => $2)
+    AND id <> ALL($3::bigint[]) AND topic <> ALL($5::text[])
+ORDER BY id LIMIT $4 FOR UPDATE OF outbox SKIP LOCKED
 """
 
 
