@@ -285,6 +285,22 @@ async def test_older_attempts_are_claimed_before_those_of_a_batch(
         assert engine.provider.submitted == [attempt_id_for(job_id_for("default", name), 1) for name in names]
 
 
+async def test_the_loop_knows_when_an_attempt_is_due_that_a_batch_has_changed(
+    pool: Pool, database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("chassis.postgres.due_rows.LONGEST_SLEEP_S", 3600)
+    async with engine_of(pool, database_url, tmp_path) as engine:
+        await engine.handle(command("one"))
+        await eventually(lambda: submitted(engine, 1))
+        async with engine.outbox.transaction() as transaction:
+            soon = transaction.now + timedelta(seconds=0.2)
+            attempt = replace(queued_attempt(job_id_for("default", "two"), transaction.now), next_action_at=soon)
+            held = ledger.Held(await ledger.create(transaction, [(attempt, None)]))
+            await engine.loop.claim_within(transaction, held)
+            assert held.attempts[attempt.attempt_id].attempt == attempt
+        await eventually(lambda: submitted(engine, 2))
+
+
 async def test_the_loop_goes_on_after_handlers_took_its_workers_while_it_waited_for_a_connection(
     pool: Pool, database_url: str, tmp_path: Path
 ) -> None:

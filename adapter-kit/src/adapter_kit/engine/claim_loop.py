@@ -82,6 +82,7 @@ class ClaimLoop:
 
         Concurrent transactions may each claim up to the number of free workers, so that it can be exceeded.
         """
+        transaction.after_commit(partial(self._wake_for_later, held))
         limit = self._free
         if limit <= 0:
             self._behind = True
@@ -135,6 +136,11 @@ class ClaimLoop:
                 self._calls.create_task(self._drive(stepped))
             self._wake_for(stepped)
         CALLS_IN_FLIGHT.set(len(self._held))
+
+    def _wake_for_later(self, held: Held) -> None:
+        for each in held.attempts.values():
+            if each.due_in_s is not None and each.due_in_s > 0:
+                self._wake_for(each)
 
     def _wake_for(self, stepped: Stepped) -> None:
         if stepped.due_in_s is not None:
