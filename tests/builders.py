@@ -13,6 +13,7 @@ from adapter_kit.attempt.inputs import CancelAnswered, Checked, CollectFailed, I
 from adapter_kit.attempt.machine import step
 from adapter_kit.attempt.model import Attempt, Step
 from adapter_kit.attempt.states import Closed, Collecting, LostSubmit, Run, Running
+from adapter_kit.engine.ledger import Held
 from adapter_kit.engine.rows import dump, load
 from adapter_kit.port.outcomes import ProviderRef
 from chassis.delivery.handling import Delivered
@@ -200,5 +201,5 @@ async def nobody_silent() -> Silent:
     return NOBODY
 
 
-async def claim_nothing(_transaction: Transaction) -> None:
+async def claim_nothing(_transaction: Transaction, _held: Held) -> None:
     """For a handler of commands without a claim loop: its attempts stay as they were written."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from time import monotonic
@@ -23,11 +23,13 @@ from adapter_kit.artifacts.collector import Collector
 from adapter_kit.attempt.model import HELD_UP_S
 from adapter_kit.breaker.policy import Limits
 from adapter_kit.breaker.store import BreakerStore
+from adapter_kit.engine import ledger
 from adapter_kit.engine.callback_monitor import CallbackMonitor
 from adapter_kit.engine.callbacks import Callbacks
 from adapter_kit.engine.claim_loop import ClaimLoop
 from adapter_kit.engine.command_handler import CommandHandler
 from adapter_kit.engine.executor import ActionExecutor
+from adapter_kit.engine.ledger import Held
 from adapter_kit.engine.outcome_writer import OutcomeWriter
 from adapter_kit.engine.reconciler import Reconciler
 from adapter_kit.late_commands import READ_LATE_S, LateCommands
@@ -71,6 +73,7 @@ class HeldProvider:
     answers: asyncio.Event = field(default_factory=asyncio.Event)
     states: list[str | None] = field(default_factory=list)
     """The committed state of the attempt, as of each submit."""
+    submitted: list[AttemptId] = field(default_factory=list)
     checks: int = 0
 
     @property
@@ -78,6 +81,7 @@ class HeldProvider:
         return "fal"
 
     async def submit(self, submission: Submission) -> SubmitOutcome:
+        self.submitted.append(submission.attempt_id)
         self.states.append(await state_of(self.pool, submission.attempt_id))
         await self.answers.wait()
         return Accepted(ProviderRef(f"run-{submission.attempt_id}", {}))
@@ -184,8 +188,8 @@ async def engine(pool: Pool, database_url: str, tmp_path: Path) -> AsyncIterator
 async def test_a_command_is_committed_together_with_its_intent_and_before_the_post(engine: Engine) -> None:
     seen: list[tuple[str | None, str | None, int]] = []
 
-    async def claim_and_look(transaction: Transaction) -> None:
-        await engine.loop.claim_within(transaction)
+    async def claim_and_look(transaction: Transaction, held: Held) -> None:
+        await engine.loop.claim_within(transaction, held)
         within = await transaction.connection.fetchval("SELECT state FROM attempts")
         outside = await engine.pool.fetchval("SELECT state FROM attempts")
         seen.append((within, outside, len(engine.provider.states)))
@@ -208,8 +212,8 @@ async def test_nothing_is_posted_if_the_transaction_fails_after_the_claim(engine
     class Failed(Exception):
         pass
 
-    async def claim_and_fail(transaction: Transaction) -> None:
-        await engine.loop.claim_within(transaction)
+    async def claim_and_fail(transaction: Transaction, held: Held) -> None:
+        await engine.loop.claim_within(transaction, held)
         raise Failed
 
     with pytest.raises(Failed):
@@ -227,9 +231,9 @@ async def test_nothing_is_posted_if_the_transaction_took_half_of_the_lease(
     for module in ("claim_loop", "executor"):
         monkeypatch.setattr(f"adapter_kit.engine.{module}.monotonic", lambda: monotonic() + passed_s)
 
-    async def claim_and_wait(transaction: Transaction) -> None:
+    async def claim_and_wait(transaction: Transaction, held: Held) -> None:
         nonlocal passed_s
-        await engine.loop.claim_within(transaction)
+        await engine.loop.claim_within(transaction, held)
         passed_s = HELD_UP_S + 0.1
 
     await engine.handler_with(claim_and_wait)(batch_of(command("one")))
@@ -246,8 +250,8 @@ async def test_nothing_is_claimed_that_would_not_be_posted(
     monkeypatch.setattr("adapter_kit.engine.claim_loop.monotonic", lambda: monotonic() + passed_s)
     unclaimed = "SELECT state, body ->> 'submissions' AS submissions FROM attempts"
 
-    async def claim_late(transaction: Transaction) -> None:
-        await engine.loop.claim_within(transaction)
+    async def claim_late(transaction: Transaction, held: Held) -> None:
+        await engine.loop.claim_within(transaction, held)
         row = await transaction.connection.fetchrow(unclaimed)
         assert row is not None
         assert row["state"] == "queued"
@@ -267,16 +271,46 @@ async def test_no_more_is_claimed_than_there_are_free_workers(pool: Pool, databa
         await eventually(lambda: submitted(engine, 3))
 
 
+async def test_older_attempts_are_claimed_before_those_of_a_batch(
+    pool: Pool, database_url: str, tmp_path: Path
+) -> None:
+    async with engine_of(pool, database_url, tmp_path, concurrency=1) as engine:
+        names = ("one", "two", "three")
+        await engine.handle(command("one"))
+        await engine.handle(command("two"))
+        engine.loop._free = 1  # As after a call that has ended, before the loop has looked.
+        await engine.handle(command("three"))
+        engine.provider.answers.set()
+        await eventually(lambda: submitted(engine, 3))
+        assert engine.provider.submitted == [attempt_id_for(job_id_for("default", name), 1) for name in names]
+
+
+async def test_the_loop_knows_when_an_attempt_is_due_that_a_batch_has_changed(
+    pool: Pool, database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("chassis.postgres.due_rows.LONGEST_SLEEP_S", 3600)
+    async with engine_of(pool, database_url, tmp_path) as engine:
+        await engine.handle(command("one"))
+        await eventually(lambda: submitted(engine, 1))
+        async with engine.outbox.transaction() as transaction:
+            soon = transaction.now + timedelta(seconds=0.2)
+            attempt = replace(queued_attempt(job_id_for("default", "two"), transaction.now), next_action_at=soon)
+            held = ledger.Held(await ledger.create(transaction, [(attempt, None)]))
+            await engine.loop.claim_within(transaction, held)
+            assert held.attempts[attempt.attempt_id].attempt == attempt
+        await eventually(lambda: submitted(engine, 2))
+
+
 async def test_the_loop_goes_on_after_handlers_took_its_workers_while_it_waited_for_a_connection(
     pool: Pool, database_url: str, tmp_path: Path
 ) -> None:
     async with engine_of(pool, database_url, tmp_path, concurrency=1) as engine:
         entered, go = asyncio.Barrier(3), asyncio.Event()
 
-        async def claim_when_told(transaction: Transaction) -> None:
+        async def claim_when_told(transaction: Transaction, held: Held) -> None:
             await entered.wait()
             await go.wait()
-            await engine.loop.claim_within(transaction)
+            await engine.loop.claim_within(transaction, held)
 
         handler = engine.handler_with(claim_when_told)
         async with asyncio.TaskGroup() as handlers:
@@ -322,6 +356,61 @@ async def test_a_callback_about_another_run_changes_nothing(engine: Engine) -> N
     assert await state_of(engine.pool, attempt_id) == "running"
 
 
+async def test_a_cancel_in_the_batch_of_its_command_is_in_time(engine: Engine) -> None:
+    run = command("one")
+    await engine.handle(run, cancel_of(run))
+    assert await state_of(engine.pool, run.attempt_id) == "cancelled"
+    await engine.handle(command("two"))
+    await eventually(lambda: submitted(engine, 1))
+    assert run.attempt_id not in engine.provider.submitted
+
+
+async def test_a_cancel_meets_the_attempt_that_another_replica_creates_meanwhile(engine: Engine) -> None:
+    run = command("one")
+    async with engine.outbox.transaction() as other:
+        attempt = queued_attempt(run.job_id, other.now)
+        assert list(await ledger.create(other, [(attempt, None)])) == [run.attempt_id]
+        handled = asyncio.create_task(engine.handle(run, cancel_of(run)))
+        await eventually(lambda: waits_for_a_lock(engine.pool))
+    await handled
+    assert await state_of(engine.pool, run.attempt_id) == "cancelled"
+    assert engine.provider.submitted == []
+
+
+async def test_a_callback_and_a_cancel_of_one_batch_both_count(engine: Engine) -> None:
+    engine.provider.answers.set()
+    await engine.handle(run := command("one"))
+    await eventually(lambda: is_in(engine, run.attempt_id, "running"))
+    await engine.handle(cancel_of(run), callback("one", body=f"run-{run.attempt_id}"))
+    row = await engine.pool.fetchrow("SELECT called_back, cancel_reason FROM attempts")
+    assert row is not None
+    assert tuple(row) == (True, "client")
+
+
+async def test_an_attempt_that_was_created_is_the_one_that_is_read(engine: Engine) -> None:
+    arguments: dict[str, Any] = {"text": "é €", "b": [1.0, 0.1, 1e21, None], "a": {"z": True, "y": 7}}
+    async with engine.outbox.transaction() as transaction:
+        attempt = replace(queued_attempt(job_id_for("default", "one"), transaction.now), arguments=arguments)
+        made = await ledger.create(transaction, [(attempt, "trace"), (replace(attempt, version=9), "later")])
+        assert made[attempt.attempt_id].attempt == attempt
+        assert await ledger.create(transaction, [(attempt, "trace")]) == {}
+    async with engine.outbox.transaction(opening=ledger.opening([attempt.attempt_id])) as transaction:
+        [read] = ledger.opened(transaction).attempts.values()
+    assert (read.attempt, read.traceparent) == (attempt, "trace")
+
+
+async def test_the_owner_of_a_run_is_known_before_it_is_written(engine: Engine) -> None:
+    engine.provider.answers.set()
+    await engine.handle(run := command("one"))
+    await eventually(lambda: is_in(engine, run.attempt_id, "running"))
+    ref, unknown = (ProviderRef(name, {}) for name in (f"run-{run.attempt_id}", "run-of-nobody"))
+    async with engine.outbox.transaction(opening=ledger.opening([run.attempt_id])) as transaction:
+        held = ledger.opened(transaction)
+        await transaction.connection.execute("UPDATE attempts SET provider_ref = NULL")
+        assert await ledger.owners(transaction, held, [ref, unknown]) == {ref.request_id: run.attempt_id}
+        assert await ledger.owners(transaction, ledger.Held(), [ref, unknown]) == {}
+
+
 async def test_a_command_that_is_read_late_waits_for_the_cancel_behind_it(engine: Engine) -> None:
     run = late_command("late")
     await engine.handle(run)
@@ -364,6 +453,10 @@ async def test_a_command_that_is_read_late_is_held_by_the_next_process_too(
         assert second.provider.states == []
         await second.handle(cancel_of(run))
         assert await state_of(pool, run.attempt_id) == "cancelled"
+
+
+async def waits_for_a_lock(pool: Pool) -> bool:
+    return bool(await pool.fetchval("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"))
 
 
 async def submitted(engine: Engine, times: int) -> bool:

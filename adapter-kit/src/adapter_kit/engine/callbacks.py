@@ -8,9 +8,9 @@ from functools import partial
 
 from adapter_kit.attempt.inputs import CalledBack
 from adapter_kit.attempt.model import Attempt
-from adapter_kit.breaker.store import Change
 from adapter_kit.engine import ledger
 from adapter_kit.engine.callback_monitor import CallbackMonitor
+from adapter_kit.engine.ledger import Held
 from adapter_kit.log_events import CallbackEvent
 from adapter_kit.metrics import CALLBACKS_HEARD
 from adapter_kit.port.outcomes import Callback, ProviderRef
@@ -38,19 +38,16 @@ class Callbacks:
         self._callback_monitor = callback_monitor
         self._log = get_logger("adapter_kit.engine.callbacks")
 
-    async def take(self, transaction: Transaction, received: Sequence[CallbackReceived]) -> list[Change]:
-        """Step the attempt of each callback; returns the changes, for the breakers.
-
-        Repeated callbacks, and those for settled attempts, change nothing.
-        """
+    async def take(self, transaction: Transaction, held: Held, received: Sequence[CallbackReceived]) -> None:
+        """Step the attempt of each callback. Repeated callbacks, and those for settled attempts, change nothing."""
+        await ledger.lock(transaction, held, (one.attempt_id for one in received))
         read = [(one, self._provider.read_callback(one.body)) for one in received]
-        owners = await ledger.owners(transaction, [callback.ref for _, callback in read if callback is not None])
+        refs = [callback.ref for _, callback in read if callback is not None]
+        owners = await ledger.owners(transaction, held, refs)
         called = [_called(one, callback, owners) for one, callback in read]
-        inputs = [(one.attempt_id, partial(self._input, one)) for one in called]
-        stepped, changes = await ledger.apply(transaction, inputs)
-        after = {attempt_id: each.attempt for attempt_id, each in stepped.items()}
+        await ledger.advance(transaction, held, [(one.attempt_id, partial(self._input, one)) for one in called])
+        after = {attempt_id: each.attempt for attempt_id, each in held.attempts.items()}
         transaction.after_commit(lambda: self._report(called, after))
-        return changes
 
     def _input(self, one: _Called, attempt: Attempt) -> CalledBack:
         if one.ref is None or one.callback is None:

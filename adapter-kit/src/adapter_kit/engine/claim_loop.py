@@ -22,7 +22,7 @@ from adapter_kit.attempt.model import HELD_UP_S, LEASE_S
 from adapter_kit.breaker.store import BreakerStore
 from adapter_kit.engine import ledger
 from adapter_kit.engine.executor import ActionExecutor
-from adapter_kit.engine.ledger import Lease, Stepped
+from adapter_kit.engine.ledger import Held, Lease, Stepped
 from adapter_kit.engine.outcome_writer import OutcomeWriter
 from adapter_kit.engine.telemetry import report_end
 from adapter_kit.late_commands import LateCommands
@@ -68,6 +68,8 @@ class ClaimLoop:
         self._held: dict[Lease, float] = {}
         self._collecting: set[asyncio.Task[Input]] = set()
         self._due = DueRows(runtime, "the claim loop")
+        self._behind = False
+        """Some attempts may be due for which no worker was free."""
         self._closing = False
         self._log = get_logger("adapter_kit.engine.claim_loop")
 
@@ -75,20 +77,24 @@ class ClaimLoop:
         """Claim now: rows have become due."""
         self._due.wake()
 
-    async def claim_within(self, transaction: Transaction) -> None:
-        """Claim the rows that the transaction has made due; their actions start after its commit.
+    async def claim_within(self, transaction: Transaction, held: Held) -> None:
+        """Claim what is due of the attempts that the transaction holds; their actions start after its commit.
 
         Concurrent transactions may each claim up to the number of free workers, so that it can be exceeded.
         """
-        if self._free <= 0:
-            return  # A worker that becomes free wakes the loop.
-        if monotonic() - transaction.began > HELD_UP_S:
-            transaction.after_commit(self._due.wake)  # They would not be posted any more; the loop claims them anew.
-            return
+        transaction.after_commit(partial(self._wake_for_later, held))
         limit = self._free
-        claimed = await ledger.claim(transaction, limit, self._breakers, self._late_commands.holds)
+        if limit <= 0:
+            self._behind = True
+            return  # A worker that becomes free wakes the loop.
+        # The loop claims older ones first, or, after a transaction that took too long to be followed by a POST, anew.
+        if self._behind or monotonic() - transaction.began > HELD_UP_S:
+            transaction.after_commit(self._due.wake)
+            return
+        claimed = await ledger.claim_held(transaction, held, limit, self._breakers, self._late_commands.holds)
         transaction.after_commit(partial(self._start, claimed, transaction.began))
         if len(claimed) == limit:
+            self._behind = True
             transaction.after_commit(self._due.wake)
 
     @asynccontextmanager
@@ -115,7 +121,8 @@ class ClaimLoop:
             return Claimed(some=False, next_s=None)  # A worker that becomes free wakes the loop.
         async with self._outbox.transaction(LOOP_LIMIT_S) as transaction:
             claimed = await ledger.claim(transaction, limit, self._breakers, self._late_commands.holds)
-            next_s = 0.0 if len(claimed) == limit else await ledger.seconds_to_next(transaction)
+            self._behind = len(claimed) == limit
+            next_s = 0.0 if self._behind else await ledger.seconds_to_next(transaction)
         self._start(claimed, transaction.began)
         return Claimed(some=bool(claimed), next_s=next_s)
 
@@ -129,6 +136,11 @@ class ClaimLoop:
                 self._calls.create_task(self._drive(stepped))
             self._wake_for(stepped)
         CALLS_IN_FLIGHT.set(len(self._held))
+
+    def _wake_for_later(self, held: Held) -> None:
+        for each in held.attempts.values():
+            if each.due_in_s is not None and each.due_in_s > 0:
+                self._wake_for(each)
 
     def _wake_for(self, stepped: Stepped) -> None:
         if stepped.due_in_s is not None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from datetime import datetime
 
 from adapter_kit.attempt.inputs import CancelWanted, CollectWanted, Input
 from adapter_kit.attempt.model import Attempt
-from adapter_kit.breaker.store import BreakerStore, Change
+from adapter_kit.breaker.store import BreakerStore
 from adapter_kit.engine import ledger
 from adapter_kit.engine.callbacks import Callbacks
+from adapter_kit.engine.ledger import Held
 from adapter_kit.engine.resolutions import take_resolutions
 from adapter_kit.late_commands import READ_LATE_S
 from adapter_kit.settings import AdapterSettings
@@ -32,13 +33,13 @@ class CommandHandler:
         provider: Provider,
         settings: AdapterSettings,
         outbox: Outbox,
-        claim: Callable[[Transaction], Awaitable[None]],
+        claim: Callable[[Transaction, Held], Awaitable[None]],
         callbacks: Callbacks,
         breakers: BreakerStore,
         *,
         results_kept_s: float,
     ) -> None:
-        """`claim` claims the attempts that the transaction of a batch makes due.
+        """`claim` claims what a batch makes due among the attempts that its transaction holds.
 
         `results_kept_s`: for how many seconds the provider keeps the result of a finished run.
         """
@@ -55,16 +56,18 @@ class CommandHandler:
         own = [delivered for delivered in batch if self._is_own(delivered.message)]
         if not own:
             return
-        async with self._outbox.transaction() as transaction:
-            await self._write(transaction, own)
-            await self._claim(transaction)
+        async with self._outbox.transaction(opening=ledger.opening(_mentioned(own))) as transaction:
+            held = ledger.opened(transaction)
+            await self._write(transaction, held, own)
+            await self._claim(transaction, held)
+            await ledger.record(transaction, held, self._breakers)
 
     def _is_own(self, message: Message) -> bool:
         # segue.callbacks carries the webhooks of all providers.
         about = RunAttempt | CancelAttempt | CollectAttempt | ResolveAttempt | CallbackReceived
         return isinstance(message, about) and message.provider == self._provider
 
-    async def _write(self, transaction: Transaction, batch: Sequence[Delivered]) -> None:
+    async def _write(self, transaction: Transaction, held: Held, batch: Sequence[Delivered]) -> None:
         wanted: list[tuple[Attempt, str | None]] = []
         asked: list[tuple[AttemptId, Input]] = []
         called: list[CallbackReceived] = []
@@ -84,27 +87,35 @@ class CommandHandler:
                     verdicts.append(verdict)
                 case _:
                     continue
-        await self._apply(transaction, wanted, asked, called, verdicts)
+        await self._apply(transaction, held, wanted, asked, verdicts, called)
 
     async def _apply(
         self,
         transaction: Transaction,
+        held: Held,
         wanted: Sequence[tuple[Attempt, str | None]],
         asked: Sequence[tuple[AttemptId, Input]],
-        called: Sequence[CallbackReceived],
         verdicts: Sequence[ResolveAttempt],
+        called: Sequence[CallbackReceived],
     ) -> None:
         if wanted:
-            await ledger.create(transaction, wanted)
-        changes: list[Change] = []
+            held.attempts |= await ledger.create(transaction, wanted)
         if asked:
-            changes += (await ledger.apply(transaction, asked))[1]
+            await ledger.advance(transaction, held, asked)
         if verdicts:
-            changes += await take_resolutions(transaction, verdicts)
+            await take_resolutions(transaction, held, verdicts)
         if called:
-            changes += await self._callbacks.take(transaction, called)
-        # Last, since it locks breakers: whoever holds them waits for no attempt.
-        await self._breakers.record(transaction, changes)
+            await self._callbacks.take(transaction, held, called)
+
+
+def _mentioned(batch: Sequence[Delivered]) -> Iterator[AttemptId]:
+    """The attempts that a batch is about, without those that it creates."""
+    for delivered in batch:
+        match delivered.message:
+            case CancelAttempt(attempt_id=attempt_id) | CollectAttempt(attempt_id=attempt_id):
+                yield attempt_id
+            case ResolveAttempt(attempt_id=attempt_id) | CallbackReceived(attempt_id=attempt_id):
+                yield attempt_id
 
 
 def attempt_from(command: RunAttempt, settings: AdapterSettings, now: datetime, results_kept_s: float) -> Attempt:

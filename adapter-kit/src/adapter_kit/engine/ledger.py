@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 from typing import Final
 
 import asyncpg
-from pydantic import JsonValue, TypeAdapter
 
 from adapter_kit.attempt.actions import Action
 from adapter_kit.attempt.inputs import Input
@@ -18,7 +17,17 @@ from adapter_kit.attempt.model import LEASE_S, Attempt, Step
 from adapter_kit.attempt.running import unchecked_until
 from adapter_kit.attempt.states import Queued
 from adapter_kit.breaker.store import BreakerStore, Change, LockedBreakers, admission
-from adapter_kit.engine.rows import dump, load
+from adapter_kit.engine.rows import (
+    CLAIM,
+    INSERT,
+    LOCK,
+    POSTPONE,
+    RENEW,
+    UPDATE,
+    inserted_columns,
+    load,
+    updated_columns,
+)
 from adapter_kit.engine.telemetry import report_ambiguity, report_late
 from adapter_kit.late_commands import HOLD_S, Holds, unless_held
 from adapter_kit.log_events import LedgerEvent
@@ -26,12 +35,11 @@ from adapter_kit.port.outcomes import ProviderRef
 from adapter_kit.reports import report_step
 from chassis.kafka.outbox import Transaction
 from chassis.observability.logs import get_logger
-from chassis.postgres.limits import LOOP_LIMIT_S, bounded
+from chassis.postgres.limits import bounded
+from chassis.postgres.opening import Opening
 from chassis.postgres.pool import Pool
 from contracts.ids import AttemptId
 from contracts.messages.attempts import AttemptState
-
-_ARGUMENTS: Final = TypeAdapter(Mapping[str, JsonValue])
 
 POSTPONE_S: Final = 60.0
 _log = get_logger("adapter_kit.engine.ledger")
@@ -42,51 +50,8 @@ Reading = Callable[[Attempt], Input]
 Lease = tuple[AttemptId, AttemptState]
 """A lease: the attempt, and the state in which it was claimed."""
 
-_CREATE = """
-INSERT INTO attempts (attempt_id, job_id, state, version, next_action_at, traceparent, endpoint, deadline_at,
-    expects_callback, arguments_hash, body)
-SELECT attempt_id, job_id, state, version, next_action_at, traceparent, endpoint, deadline_at, expects_callback,
-    sha256(convert_to(arguments::text, 'UTF8')), body
-FROM unnest($1::text[], $2::text[], $3::text[], $4::int[], $5::timestamptz[], $6::text[], $7::text[],
-    $8::timestamptz[], $9::bool[], $10::text[]::jsonb[], $11::text[]::jsonb[]) AS new (attempt_id, job_id, state,
-    version, next_action_at, traceparent, endpoint, deadline_at, expects_callback, arguments, body)
-ON CONFLICT (attempt_id) DO NOTHING
-"""
-_LOCK = """
-SELECT body::text, traceparent, next_action_at FROM attempts
-WHERE attempt_id = ANY($1) ORDER BY attempt_id FOR UPDATE
-"""
-_CLAIM = """
-SELECT attempt_id, body::text, traceparent, next_action_at FROM attempts
-WHERE next_action_at <= now() ORDER BY next_action_at LIMIT $1 FOR UPDATE SKIP LOCKED
-"""
-_SAVE = """
-UPDATE attempts SET state = new.state, version = new.version, next_action_at = new.next_action_at,
-    provider_ref = new.provider_ref, accepted_at = new.accepted_at, expects_callback = new.expects_callback,
-    called_back = new.called_back, cancel_reason = new.cancel_reason, failure_kind = new.failure_kind,
-    throttling_reported = new.throttling_reported, check_by = new.check_by, started = new.started,
-    failing = new.failing, own_listed_by = coalesce(new.own_listed_by, attempts.own_listed_by),
-    body = new.body::jsonb, updated_at = now()
-FROM unnest($1::text[], $2::text[], $3::int[], $4::timestamptz[], $5::text[], $6::timestamptz[], $7::bool[],
-    $8::bool[], $9::text[], $10::text[], $11::bool[], $12::timestamptz[], $13::bool[], $14::text[], $15::timestamptz[],
-    $16::text[]) AS new (attempt_id, state, version, next_action_at, provider_ref, accepted_at, expects_callback,
-        called_back, cancel_reason, failure_kind, throttling_reported, check_by, started, failing, own_listed_by, body)
-WHERE attempts.attempt_id = new.attempt_id
-"""
-_RENEW = """
-UPDATE attempts SET next_action_at = now() + make_interval(secs => $2)
-WHERE attempt_id IN (
-    SELECT attempt_id FROM attempts WHERE (attempt_id, state) IN (SELECT * FROM unnest($1::text[], $3::text[]))
-    AND next_action_at > now() FOR UPDATE SKIP LOCKED
-)
-RETURNING attempt_id, state
-"""
-_POSTPONE = """
-UPDATE attempts SET next_action_at = now() + make_interval(secs => $2) WHERE attempt_id = ANY($1)
-"""
 _SECONDS_TO_NEXT = "SELECT extract(epoch FROM min(next_action_at) - now())::float8 FROM attempts"
 _OWNERS = "SELECT provider_ref, attempt_id FROM attempts WHERE provider_ref = ANY($1)"
-_TAKEN = "SELECT provider_ref FROM attempts WHERE provider_ref IS NOT NULL AND updated_at > $1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,45 +68,79 @@ class Stepped:
     """Seconds from the step until the attempt is due again; None if it never is."""
 
 
-async def create(transaction: Transaction, attempts: Iterable[tuple[Attempt, str | None]]) -> None:
-    """Insert new attempts with their trace contexts. Attempts that exist already are unchanged.
+@dataclass(slots=True)
+class Held:
+    """The attempts that a transaction has locked or created: they are read once, and written after all inputs."""
+
+    attempts: dict[AttemptId, Stepped] = field(default_factory=dict)
+    unsaved: set[AttemptId] = field(default_factory=set)
+    changes: list[Change] = field(default_factory=list)
+    """What the breakers have not recorded yet."""
+
+
+def opening(attempt_ids: Iterable[AttemptId]) -> Opening:
+    """Begin a transaction with the locks of these attempts; `opened` returns them."""
+    return Opening(LOCK, (sorted(set(attempt_ids)),))
+
+
+def opened(transaction: Transaction) -> Held:
+    """The attempts that the opening of a transaction has locked."""
+    return Held(_known(transaction.opened, transaction.now))
+
+
+async def create(transaction: Transaction, attempts: Iterable[tuple[Attempt, str | None]]) -> dict[AttemptId, Stepped]:
+    """Insert new attempts with their trace contexts, and return them. Attempts that exist already are unchanged.
 
     Raises asyncpg.UniqueViolationError if another attempt of the job has not ended.
     """
-    rows = list(attempts)
-    await transaction.connection.execute(
-        _CREATE,
-        [a.attempt_id for a, _ in rows],
-        [a.job_id for a, _ in rows],
-        [a.state.name for a, _ in rows],
-        [a.version for a, _ in rows],
-        [a.next_action_at for a, _ in rows],
-        [traceparent for _, traceparent in rows],
-        [a.endpoint for a, _ in rows],
-        [a.deadline_at for a, _ in rows],
-        [a.expects_callback for a, _ in rows],
-        [_ARGUMENTS.dump_json(a.arguments).decode() for a, _ in rows],
-        [dump(a) for a, _ in rows],
-    )
+    # The first command counts. All transactions insert in the same order, so that they cannot deadlock.
+    wanted = {attempt.attempt_id: (attempt, traceparent) for attempt, traceparent in reversed(list(attempts))}
+    inserted = await transaction.connection.fetch(INSERT, *inserted_columns([wanted[each] for each in sorted(wanted)]))
+    return {
+        attempt_id: _unstepped(*wanted[attempt_id], transaction.now)
+        for attempt_id in (AttemptId(row["attempt_id"]) for row in inserted)
+    }
+
+
+async def lock(transaction: Transaction, held: Held, attempt_ids: Iterable[AttemptId]) -> None:
+    """Lock these attempts too, without unknown ones."""
+    if further := sorted(set(attempt_ids) - held.attempts.keys()):
+        held.attempts |= _known(await transaction.connection.fetch(LOCK, further), transaction.now)
+
+
+async def advance(transaction: Transaction, held: Held, inputs: Sequence[tuple[AttemptId, Input | Reading]]) -> None:
+    """Step each attempt through its inputs, in order. `record` writes them."""
+    await lock(transaction, held, (attempt_id for attempt_id, _ in inputs))
+    for attempt_id, given in inputs:
+        if (known := held.attempts.get(attempt_id)) is not None:
+            input_ = given(known.attempt) if callable(given) else given
+            after = held.attempts[attempt_id] = _advance(transaction, known, input_)
+            held.unsaved.add(attempt_id)
+            held.changes.append((known.attempt, input_, after.attempt))
+
+
+async def record(transaction: Transaction, held: Held, breakers: BreakerStore) -> None:
+    """Write the attempts that were stepped, and record the changes in the breakers.
+
+    In this order, since it locks breakers: whoever holds them waits for no attempt.
+    """
+    await _save(transaction, [held.attempts[attempt_id] for attempt_id in sorted(held.unsaved)])
+    await breakers.record(transaction, held.changes)
+    held.unsaved.clear()
+    held.changes.clear()
 
 
 async def apply(
-    transaction: Transaction, inputs: Sequence[tuple[AttemptId, Input | Reading]]
+    transaction: Transaction, inputs: Sequence[tuple[AttemptId, Input | Reading]], held: Held | None = None
 ) -> tuple[dict[AttemptId, Stepped], list[Change]]:
-    """Step each attempt through its inputs, in order. Returns the attempts after that, without unknown ones.
+    """Step each attempt through its inputs, and write it. Returns the attempts after that, without unknown ones.
 
     The caller records the changes in the breakers, once all attempts of the transaction are locked.
     """
-    locked = await transaction.connection.fetch(_LOCK, list({attempt_id for attempt_id, _ in inputs}))
-    current = {known.attempt.attempt_id: known for known in (_load(row, transaction.now) for row in locked)}
-    changes: list[Change] = []
-    for attempt_id, given in inputs:
-        if (known := current.get(attempt_id)) is not None:
-            input_ = given(known.attempt) if callable(given) else given
-            after = current[attempt_id] = _advance(transaction, known, input_)
-            changes.append((known.attempt, input_, after.attempt))
-    await _save(transaction, current.values())
-    return current, changes
+    held = Held() if held is None else held
+    await advance(transaction, held, inputs)
+    await _save(transaction, [held.attempts[attempt_id] for attempt_id in sorted(held.unsaved)])
+    return held.attempts, held.changes
 
 
 async def claim(
@@ -152,19 +151,44 @@ async def claim(
     Queued attempts are admitted by the breakers first. An attempt that cannot be read or stepped is postponed, and so
     is one whose command was read late, for as long as `holds` says so.
     """
-    loaded, stuck = _load_each(await transaction.connection.fetch(_CLAIM, limit), transaction.now)
-    free = [(known, unless_held(known.attempt, holds, transaction.now)) for known in loaded]
+    loaded, stuck = _load_each(await transaction.connection.fetch(CLAIM, limit), transaction.now)
+    return await _step_due(transaction, loaded, stuck, breakers, holds)
+
+
+async def claim_held(
+    transaction: Transaction, held: Held, limit: int, breakers: BreakerStore, holds: Holds
+) -> list[Stepped]:
+    """Claim up to `limit` of the attempts that the transaction holds, as `claim` does, and `record` all of them."""
+    due = [each for each in held.attempts.values() if each.due_in_s is not None and each.due_in_s <= 0]
+    queued = [each for each in due[:limit] if isinstance(each.attempt.state, Queued)]
+    others = [replace(each, ended=False) for each in due[:limit] if not isinstance(each.attempt.state, Queued)]
+    # No breaker admits these: they are written with what else has changed.
+    changes, stepped, stuck = _advance_each(transaction, others, None)
+    held.attempts |= {each.attempt.attempt_id: each for each in stepped}
+    held.unsaved |= {each.attempt.attempt_id for each in stepped}
+    held.changes += changes
+    await record(transaction, held, breakers)
+    return stepped + await _step_due(transaction, queued, stuck, breakers, holds)
+
+
+async def _step_due(
+    transaction: Transaction,
+    due: Sequence[Stepped],
+    stuck: list[AttemptId],
+    breakers: BreakerStore,
+    holds: Holds,
+) -> list[Stepped]:
+    free = [(known, unless_held(known.attempt, holds, transaction.now)) for known in due]
     claimed = [replace(known, attempt=attempt) for known, attempt in free if attempt is not None]
-    held = [known.attempt.attempt_id for known, attempt in free if attempt is None]
+    late = [known.attempt.attempt_id for known, attempt in free if attempt is None]
     wanted = {known.attempt.endpoint for known in claimed if isinstance(known.attempt.state, Queued)}
     locked_breakers = await breakers.lock(transaction, wanted) if wanted else None
     changes, stepped, without_step = _advance_each(transaction, claimed, locked_breakers)
-    stuck += without_step
     await _save(transaction, stepped)
-    if stuck:
-        await transaction.connection.execute(_POSTPONE, stuck, POSTPONE_S)
-    if held:
-        await transaction.connection.execute(_POSTPONE, held, HOLD_S)
+    if stuck or without_step:
+        await transaction.connection.execute(POSTPONE, [*stuck, *without_step], POSTPONE_S)
+    if late:
+        await transaction.connection.execute(POSTPONE, late, HOLD_S)
     if locked_breakers is not None:
         await locked_breakers.save(transaction)
     await breakers.record(transaction, changes)
@@ -208,7 +232,7 @@ async def renew(pool: Pool, held: Sequence[Lease]) -> frozenset[Lease]:
     ids, states = [attempt_id for attempt_id, _ in held], [state for _, state in held]
     # A failed renewal must leave time for another before the leases expire.
     async with bounded(pool, LEASE_S / 3) as connection:
-        rows = await connection.fetch(_RENEW, ids, LEASE_S, states)
+        rows = await connection.fetch(RENEW, ids, LEASE_S, states)
     return frozenset((AttemptId(row["attempt_id"]), row["state"]) for row in rows)
 
 
@@ -218,17 +242,13 @@ async def seconds_to_next(transaction: Transaction) -> float | None:
     return seconds
 
 
-async def owners(transaction: Transaction, refs: Iterable[ProviderRef]) -> dict[str, AttemptId]:
+async def owners(transaction: Transaction, held: Held, refs: Iterable[ProviderRef]) -> dict[str, AttemptId]:
     """The attempts that own these runs, by the provider's run ids; runs without an attempt are left out."""
-    rows = await transaction.connection.fetch(_OWNERS, [ref.request_id for ref in refs])
-    return {row["provider_ref"]: AttemptId(row["attempt_id"]) for row in rows}
-
-
-async def taken_refs(pool: Pool, since: datetime) -> frozenset[str]:
-    """The provider's run ids of all attempts that were updated after `since`."""
-    async with bounded(pool, LOOP_LIMIT_S) as connection:
-        rows = await connection.fetch(_TAKEN, since)
-    return frozenset(row["provider_ref"] for row in rows)
+    known = {each.attempt.ref.request_id: attempt_id for attempt_id, each in held.attempts.items() if each.attempt.ref}
+    if unknown := [ref.request_id for ref in refs if ref.request_id not in known]:
+        rows = await transaction.connection.fetch(_OWNERS, unknown)
+        known |= {row["provider_ref"]: AttemptId(row["attempt_id"]) for row in rows}
+    return known
 
 
 def _advance(transaction: Transaction, known: Stepped, input_: Input) -> Stepped:
@@ -254,32 +274,21 @@ async def _save(transaction: Transaction, stepped: Collection[Stepped]) -> None:
         return
     # While an action is in progress, its lease must not change.
     check_by = [None if s.action else unchecked_until(s.attempt, transaction.now) for s in stepped]
-    await transaction.connection.execute(
-        _SAVE,
-        [a.attempt_id for a in attempts],
-        [a.state.name for a in attempts],
-        [a.version for a in attempts],
-        [a.next_action_at for a in attempts],
-        [a.ref.request_id if a.ref else None for a in attempts],
-        [a.state.run.accepted_at if a.state.run else None for a in attempts],
-        [a.expects_callback for a in attempts],
-        [a.called_back for a in attempts],
-        [a.state.cancel_reason for a in attempts],
-        [a.failure.kind if a.failure else None for a in attempts],
-        [a.throttling_reported for a in attempts],
-        check_by,
-        [bool(a.state.run and a.state.run.started_at) for a in attempts],
-        [a.failing.step if a.failing else None for a in attempts],
-        [a.state.run.own_listed_by if a.state.run else None for a in attempts],
-        [dump(a) for a in attempts],
-    )
+    await transaction.connection.execute(UPDATE, *updated_columns(attempts, check_by))
+
+
+def _known(rows: Iterable[asyncpg.Record], now: datetime) -> dict[AttemptId, Stepped]:
+    return {AttemptId(row["attempt_id"]): _load(row, now) for row in rows if row["attempt_id"] is not None}
 
 
 def _load(row: asyncpg.Record, now: datetime) -> Stepped:
     # The column is authoritative: renewing a lease updates only the column.
-    attempt = replace(load(row["body"], now), next_action_at=row["next_action_at"])
+    return _unstepped(replace(load(row["body"], now), next_action_at=row["next_action_at"]), row["traceparent"], now)
+
+
+def _unstepped(attempt: Attempt, traceparent: str | None, now: datetime) -> Stepped:
     due_in_s = _seconds_until(attempt.next_action_at, now)
-    return Stepped(attempt, row["traceparent"], action=None, ended=False, due_in_s=due_in_s)
+    return Stepped(attempt, traceparent, action=None, ended=False, due_in_s=due_in_s)
 
 
 def _seconds_until(at: datetime | None, now: datetime) -> float | None:

@@ -79,9 +79,10 @@ class OutcomeWriter:
                 outcomes[0].answer.set_result(None)
 
     async def _write_once(self, outcomes: Sequence[_Outcome]) -> None:
-        async with self._outbox.transaction() as transaction:
-            happened = [(one.attempt_id, one.input_) for one in outcomes]
-            stepped, changes = await ledger.apply(transaction, happened)
+        happened = [(one.attempt_id, one.input_) for one in outcomes]
+        opening = ledger.opening(one.attempt_id for one in outcomes)
+        async with self._outbox.transaction(opening=opening) as transaction:
+            stepped, changes = await ledger.apply(transaction, happened, ledger.opened(transaction))
             await self._breakers.record(transaction, changes)
         for one in outcomes:
             if not one.answer.done():

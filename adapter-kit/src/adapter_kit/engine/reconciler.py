@@ -15,12 +15,12 @@ from typing import Final, Protocol
 
 from adapter_kit import twins
 from adapter_kit.attempt.model import Attempt
-from adapter_kit.engine import ledger
 from adapter_kit.log_events import AttemptEvent
 from adapter_kit.port.listing import CLOCK_SKEW, WALK_S, without_answer
 from adapter_kit.port.outcomes import FindOutcome, Found, NoAnswer, NotFound
 from adapter_kit.port.provider import LostSubmission, Provider
 from chassis.observability.logs import get_logger
+from chassis.postgres.limits import LOOP_LIMIT_S, bounded
 from chassis.postgres.pool import Pool
 from contracts.ids import AttemptId
 
@@ -29,6 +29,7 @@ SEARCH_LIMIT_S: Final = 2 * WALK_S + 20
 """Time limit of a search in seconds: the pass in progress, its own pass, and some seconds for the database."""
 
 _log = get_logger("adapter_kit.engine.reconciler")
+_TAKEN: Final = "SELECT provider_ref FROM attempts WHERE provider_ref IS NOT NULL AND updated_at > $1"
 _OF_TWIN: Final = NoAnswer("an attempt whose job still waits may have made the same run")
 
 
@@ -89,7 +90,7 @@ class Reconciler:
         if wanted:
             since = min(attempt.created_at for attempt in attempts) - TAKEN_SLACK
             began = monotonic()
-            found |= await self._provider.find(wanted, await ledger.taken_refs(self._pool, since), asked_at)
+            found |= await self._provider.find(wanted, await _taken_refs(self._pool, since), asked_at)
             # A run that the listing shows may be that of a twin which was created since.
             shown = [one for one in wanted if isinstance(found.get(one.attempt_id), Found)]
             found |= dict.fromkeys(await self._with_twin(shown), _OF_TWIN)
@@ -125,6 +126,13 @@ class Reconciler:
         read_until = await self._callbacks.heard_until([one.job_id for one in unlisted])
         unread = [one for one in unlisted if (until := read_until.get(one.job_id)) is None or until < began]
         return {one.attempt_id: NoAnswer("a callback about it may lie unread in Kafka") for one in unread}
+
+
+async def _taken_refs(pool: Pool, since: datetime) -> frozenset[str]:
+    """The provider's run ids of all attempts that were updated after `since`."""
+    async with bounded(pool, LOOP_LIMIT_S) as connection:
+        rows = await connection.fetch(_TAKEN, since)
+    return frozenset(row["provider_ref"] for row in rows)
 
 
 def _untold(outcome: FindOutcome, asked_at: datetime) -> NoAnswer | None:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from functools import partial
 
 from adapter_kit.attempt.inputs import Resolved
-from adapter_kit.breaker.store import Change
 from adapter_kit.engine import ledger
+from adapter_kit.engine.ledger import Held
 from adapter_kit.log_events import AttemptEvent
 from adapter_kit.port.outcomes import ProviderRef
 from chassis.kafka.outbox import Transaction
@@ -18,13 +18,13 @@ from contracts.messages.commands import ResolveAttempt
 _log = get_logger("adapter_kit.engine.resolutions")
 
 
-async def take_resolutions(transaction: Transaction, verdicts: Sequence[ResolveAttempt]) -> list[Change]:
-    """Step each attempt by its resolution; returns the changes, for the breakers.
+async def take_resolutions(transaction: Transaction, held: Held, verdicts: Sequence[ResolveAttempt]) -> None:
+    """Step each attempt by its resolution.
 
     A resolution that names the run of another attempt is logged and dropped.
     """
     refs = [ProviderRef(one.provider_ref, {}) for one in verdicts if one.provider_ref is not None]
-    owners = await ledger.owners(transaction, refs)
+    owners = await ledger.owners(transaction, held, refs)
     taken: list[tuple[AttemptId, Resolved]] = []
     for one in verdicts:
         if one.provider_ref is None:
@@ -39,7 +39,8 @@ async def take_resolutions(transaction: Transaction, verdicts: Sequence[ResolveA
                 ref=one.provider_ref,
                 owner=owner,
             )
-    stepped, changes = await ledger.apply(transaction, taken)
+    await ledger.advance(transaction, held, taken)
+    stepped = dict(held.attempts)
     unknown = [attempt_id for attempt_id, _ in taken if attempt_id not in stepped]
     if unknown:
         # One record for all of them: a producer can write any number of such messages to the topic.
@@ -52,7 +53,6 @@ async def take_resolutions(transaction: Transaction, verdicts: Sequence[ResolveA
         state = stepped[attempt_id].attempt.state.name
         ref = verdict.ref.request_id if verdict.ref else None
         transaction.after_commit(partial(_log_resolved, attempt_id, ref, state))
-    return changes
 
 
 def _log_resolved(attempt_id: AttemptId, ref: str | None, state: str) -> None:

@@ -84,7 +84,7 @@ OUTBOX_PUBLISHED = METRICS.counter(
 )
 OUTBOX_ROWS = METRICS.gauge(
     "segue_outbox_rows",
-    "Rows in the service's outbox, read every 15 s: messages that are committed and not yet published.",
+    "Rows in the service's outbox, read every 15 s: messages that are committed, and not yet published or only just.",
     unit="rows",
     watch="Growth over minutes: Kafka is away or slow. A few that stay: see `outbox_rows_rejected` in the log.",
     services="orchestrator, adapters",
