@@ -105,12 +105,12 @@ def _after_outcome(original: Coroutine, act: Act) -> Coroutine:
 
 def _before_delete(original: Coroutine, act: Act) -> Coroutine:
     @wraps(original)
-    async def settle(outbox: Any, sent: Any, connection: Any) -> Any:
-        if sent.done:
+    async def relay_once(outbox: Any) -> Any:
+        if outbox._published:
             act(outbox)
-        return await original(outbox, sent, connection)
+        return await original(outbox)
 
-    return settle
+    return relay_once
 
 
 def _cancel_consumer(consumer: Any, *_: Any) -> None:
@@ -141,7 +141,7 @@ POINTS: Final = {
     # In every service that consumes or has an outbox.
     "before_handler_tx": Point(_HANDLE, _before),
     "after_handler_tx": Point("chassis.delivery.consumer:BatchConsumer._finish", _before),
-    "after_publish": Point("chassis.kafka.outbox:Outbox._settle", _before_delete),
+    "after_publish": Point("chassis.kafka.outbox:Outbox._relay_once", _before_delete),
     "cancelled_consumer": Point(_PROCESS, _before, _cancel_consumer),
     "dead_coordinator": Point(_PROCESS, _before, _cancel_coordinator),
     # In the gateway, and in the log sink.

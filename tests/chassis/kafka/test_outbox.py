@@ -6,6 +6,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -13,7 +14,8 @@ from aiokafka import ConsumerRecord
 from tests.chassis.toy import Toy, job, read, runtime_for, started, toy, until
 
 from chassis.kafka import outbox
-from chassis.postgres.pool import TRANSIENT
+from chassis.postgres import outbox_rows
+from chassis.postgres.pool import TRANSIENT, open_pool
 from contracts.envelope import Envelope, decode
 from contracts.messages.base import Message
 from contracts.messages.jobs import JobStarted
@@ -73,6 +75,24 @@ async def empty(made: Toy) -> bool:
     return await made.waiting() == 0
 
 
+async def published(made: Toy, count: int) -> bool:
+    """Whether Kafka has confirmed so many rows that are not deleted yet."""
+    return len(made.outbox._published) == count
+
+
+async def refuse_to_delete(made: Toy) -> None:
+    await made.pool.execute(
+        "CREATE SEQUENCE refusals;"
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN PERFORM nextval('refusals'); RAISE 'not now'; END $$;"
+        "CREATE TRIGGER refuse BEFORE DELETE ON outbox FOR EACH ROW EXECUTE FUNCTION refuse()"
+    )
+
+
+async def refused(made: Toy, times: int = 1) -> bool:
+    return bool(await made.pool.fetchval("SELECT is_called AND last_value >= $1 FROM refusals", times))
+
+
 def versions(records: Sequence[ConsumerRecord[bytes, bytes]]) -> dict[str, list[int]]:
     """The versions of each job, in log order."""
     versions: dict[str, list[int]] = defaultdict(list)
@@ -99,7 +119,6 @@ async def test_committed_messages_are_published_at_once_and_others_never(
         async with made.outbox.transaction() as transaction:
             transaction.emit(started(job(1)), TRACEPARENT)
             transaction.after_commit(lambda: committed_at.append(1))
-        await until(lambda: empty(made))
         assert committed_at == [1]
         (record,) = await read(embedded_kafka, JOBS.name, 1)
     headers = {name: value.decode() for name, value in record.headers if value is not None}
@@ -145,26 +164,83 @@ async def test_two_replicas_relay_the_messages_after_a_crash_each_once(
 async def test_a_message_published_but_not_deleted_is_published_again_with_the_same_id(
     embedded_kafka: str, database_url: str
 ) -> None:
+    async with toy(embedded_kafka, database_url, runtime_for(), consuming=False) as before:
+        await refuse_to_delete(before)
+        await commit_messages(before, started(job(1)))
+        await until(lambda: refused(before))
     async with toy(embedded_kafka, database_url, runtime_for(), consuming=False) as made:
-        await made.pool.execute(
-            "CREATE SEQUENCE refusals;"
-            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS"
-            " $$ BEGIN PERFORM nextval('refusals'); RAISE 'not now'; END $$;"
-            "CREATE TRIGGER refuse BEFORE DELETE ON outbox FOR EACH ROW EXECUTE FUNCTION refuse()"
-        )
-        await commit_messages(made, started(job(1)))
-
-        async def refused() -> bool:
-            return bool(await made.pool.fetchval("SELECT is_called FROM refusals"))
-
-        await until(refused)
         assert await made.waiting() == 1
         await made.pool.execute("DROP TRIGGER refuse ON outbox")
         await until(lambda: empty(made))
-        published = ids(await read(embedded_kafka, JOBS.name, 2))
-        assert len(published) >= 2
-        assert set(published) == {str(started(job(1)).event_id).encode()}
+        assert ids(await read(embedded_kafka, JOBS.name, 2)) == [str(started(job(1)).event_id).encode()] * 2
+
+
+@pytest.mark.usefixtures("eager_relay")
+async def test_a_message_whose_row_cannot_be_deleted_yet_is_published_once(
+    embedded_kafka: str, database_url: str
+) -> None:
+    async with toy(embedded_kafka, database_url, runtime_for(), consuming=False) as made:
+        await refuse_to_delete(made)
+        await commit_messages(made, started(job(1)))
+        await until(lambda: refused(made, times=3))
+        await made.pool.execute("DROP TRIGGER refuse ON outbox")
+        await until(lambda: empty(made))
+        await commit_messages(made, started(job(1), 2))
+        assert versions(await read(embedded_kafka, JOBS.name, 2)) == {job(1): [1, 2]}
+        await until(lambda: outbox_is(made, "ok"))
         assert made.runtime.unhealthy() is None
+
+
+async def test_few_published_rows_wait_for_the_relay_and_many_do_not(
+    embedded_kafka: str, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox, "RELAY_AGE_S", 3600)
+    monkeypatch.setattr(outbox, "DELETE_SOON", 3)
+    async with toy(embedded_kafka, database_url, runtime_for(), consuming=False) as made:
+        await commit_messages(made, started(job(1)), started(job(2)))
+        await until(lambda: published(made, 2))
+        assert await made.waiting() == 2
+        await commit_messages(made, started(job(3)))
+        await until(lambda: empty(made))
+
+
+@pytest.mark.usefixtures("eager_relay")
+async def test_the_relay_deletes_published_rows_in_the_statement_that_looks_for_others(
+    embedded_kafka: str, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def never(*_: Any) -> None:
+        raise AssertionError("the rows were deleted by a statement of their own")
+
+    monkeypatch.setattr(outbox_rows, "delete", never)
+    async with toy(embedded_kafka, database_url, runtime_for(), consuming=False) as made:
+        await commit_messages(made, started(job(1)), started(job(2)))
+        await until(lambda: published(made, 2))
+        await until(lambda: empty(made))
+        assert not made.outbox._in_flight
+
+
+async def test_rows_published_while_the_process_stops_do_not_wait_for_the_relay(
+    embedded_kafka: str, database_url: str
+) -> None:
+    runtime = runtime_for()
+    async with toy(embedded_kafka, database_url, runtime, consuming=False) as made:
+        await commit_messages(made, started(job(1)))
+        await until(lambda: published(made, 1))
+        runtime.stopping.set()
+        await until(lambda: empty(made))
+        await commit_messages(made, started(job(2)))
+        await until(lambda: empty(made))
+
+
+async def test_at_the_end_of_the_block_published_rows_are_deleted(
+    embedded_kafka: str, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox, "RELAY_AGE_S", 3600)
+    async with open_pool(database_url, "toy") as pool:
+        async with toy(embedded_kafka, database_url, runtime_for(), consuming=False) as made:
+            await commit_messages(made, started(job(1)))
+            await until(lambda: published(made, 1))
+        assert await pool.fetchval("SELECT count(*) FROM outbox") == 0
 
 
 @pytest.mark.usefixtures("eager_relay")

@@ -46,6 +46,15 @@ def test_a_tenant_precedes_a_model_and_a_model_the_default() -> None:
     assert FOUR.rules_for(requested(tenant="new"), "music/lyria-2").max_cost_usd.source == "the default policy says"
 
 
+def test_latencies_matter_where_the_request_or_a_policy_that_may_apply_asks_for_the_fastest_route() -> None:
+    fastest, cheapest = Policy(route_by="fastest"), Policy(route_by="cheapest")
+    assert Policies().may_go_by_latency(requested(route_by="fastest"))
+    assert Policies(default=fastest).may_go_by_latency(requested())
+    assert Policies(models={MODEL: fastest}).may_go_by_latency(requested())
+    assert Policies(tenants={"acme": fastest}).may_go_by_latency(requested())
+    assert not Policies(cheapest, tenants={"other": fastest}).may_go_by_latency(requested(route_by="listed"))
+
+
 def test_without_any_policy_it_is_the_listed_order_without_a_ceiling() -> None:
     rules = Policies().rules_for(requested(), MODEL)
     assert (rules.route_by.value, rules.route_by.source) == ("listed", "MUSIC_PROVIDER says")

@@ -77,10 +77,10 @@ class JobHandler:
         if not batch:
             return
         silent = await self._silent()
-        async with self._outbox.transaction() as transaction:
-            jobs = await store.load(transaction, (delivered.message.job_id for delivered in batch))
-            requested = any(isinstance(delivered.message, JobRequested) for delivered in batch)
-            latencies = await latency.load(transaction) if requested else {}
+        job_ids = {delivered.message.job_id for delivered in batch}
+        async with self._outbox.transaction(opening=store.opening(job_ids)) as transaction:
+            jobs = await store.load(transaction, job_ids)
+            latencies = await latency.load(transaction) if any(map(self._needs_latencies, batch)) else {}
             changed: dict[JobId, Stored] = {}
             warnings: dict[OrchestratorEvent, list[JobId]] = {}
             for delivered in batch:
@@ -99,12 +99,16 @@ class JobHandler:
                 updated = apply(transaction, known, input_, context, silent, self._telemetry)
                 if updated is not None:
                     changed[job_id] = updated
-            await store.save(transaction, changed)
+            await store.save(transaction, changed, jobs)
             await latency.record(transaction, (delivered.message for delivered in batch))
             due = [each.job.next_action_at for each in changed.values() if each.job.next_action_at is not None]
             if due:
                 transaction.after_commit(partial(self._wake_timers, (min(due) - transaction.now).total_seconds()))
             transaction.after_commit(partial(_log_warnings, warnings))
+
+    def _needs_latencies(self, delivered: Delivered) -> bool:
+        request = delivered.message
+        return isinstance(request, JobRequested) and self._routing.policies.may_go_by_latency(request)
 
     def _input_of(self, delivered: Delivered, latencies: Latencies, now: datetime) -> Input | None:
         match delivered.message:

@@ -2,42 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Final
 
 import asyncpg
 from pydantic import TypeAdapter
 
 from chassis.kafka.outbox import Transaction
+from chassis.postgres.opening import Opening
 from chassis.postgres.polled_gauges import GaugeQuery
 from chassis.postgres.pool import Connection
 from contracts.ids import JobId
+from contracts.messages.jobs import AttemptOutcome
 from orchestrator.decisions.job import Job
 from orchestrator.metrics import JOBS, JOBS_OVERDUE
 
 _BODY: Final = TypeAdapter(Job)
 
-# Two consumers may receive the first messages of a job at the same time, before it has a row: the id is locked.
-_LOCK_IDS = "SELECT pg_advisory_xact_lock(hashtextextended(id, 0)) FROM unnest($1::text[]) AS id"
-_LOAD = "SELECT body::text, traceparent, next_action_at FROM jobs WHERE job_id = ANY($1) FOR UPDATE"
+# Two consumers may receive the first messages of a job at the same time, before it has a row: the id is locked. The
+# subquery without a table comes first, so that all ids are locked before the first row is read.
+_LOCK = """
+SELECT now() AS now, job_id, body, traceparent, next_action_at FROM (
+    SELECT array_agg(id) AS ids, count(pg_advisory_xact_lock(hashtextextended(id, 0))) FROM unnest($1::text[]) AS id
+) AS locked LEFT JOIN LATERAL (
+    SELECT job_id, body::text, traceparent, next_action_at FROM jobs WHERE job_id = ANY(locked.ids) FOR UPDATE
+) AS known ON true
+"""
+_LOAD = "SELECT job_id, body::text, traceparent, next_action_at FROM jobs WHERE job_id = ANY($1) FOR UPDATE"
 _DUE = """
 SELECT job_id, body::text, traceparent, next_action_at FROM jobs
 WHERE next_action_at <= now() ORDER BY next_action_at LIMIT $1 FOR UPDATE SKIP LOCKED
 """
+# The rows of attempts have been ordered: an attempt is closed before the next one of its job is live.
 _SAVE = """
-INSERT INTO jobs (job_id, state, version, next_action_at, traceparent, deadline_at, body)
-SELECT * FROM unnest($1::text[], $2::text[], $3::int[], $4::timestamptz[], $5::text[], $6::timestamptz[],
-    $7::text[]::jsonb[])
-ON CONFLICT (job_id) DO UPDATE SET state = excluded.state, version = excluded.version,
-    next_action_at = excluded.next_action_at, deadline_at = excluded.deadline_at, body = excluded.body,
-    updated_at = now()
-"""
-_CLOSE = "UPDATE attempts SET live = false WHERE attempt_id = ANY($1) AND live"
-_ORDER = """
-INSERT INTO attempts (attempt_id, job_id, provider, live)
-SELECT *, true FROM unnest($1::text[], $2::text[], $3::text[])
-ON CONFLICT (attempt_id) DO NOTHING
+WITH saved AS (
+    INSERT INTO jobs (job_id, state, version, next_action_at, traceparent, deadline_at, body)
+    SELECT * FROM unnest($1::text[], $2::text[], $3::int[], $4::timestamptz[], $5::text[], $6::timestamptz[],
+        $7::text[]::jsonb[])
+    ON CONFLICT (job_id) DO UPDATE SET state = excluded.state, version = excluded.version,
+        next_action_at = excluded.next_action_at, deadline_at = excluded.deadline_at, body = excluded.body,
+        updated_at = now()
+)
+INSERT INTO attempts AS known (attempt_id, job_id, provider, live)
+SELECT * FROM unnest($8::text[], $9::text[], $10::text[], $11::bool[])
+ON CONFLICT (attempt_id) DO UPDATE SET live = false WHERE known.live AND NOT excluded.live
 """
 _RESCHEDULE = "UPDATE jobs SET next_action_at = now() + make_interval(secs => $2) WHERE job_id = ANY($1)"
 _WAKE_WAITING = """
@@ -66,11 +76,27 @@ class Stored:
     traceparent: str | None
 
 
+_NOTHING: Final[Mapping[JobId, Stored]] = MappingProxyType({})
+
+
+def opening(job_ids: Iterable[JobId]) -> Opening:
+    """Begin a transaction with the locks of these ids, and with those of the jobs that exist, until it ends."""
+    return Opening(_LOCK, (sorted(set(job_ids)),))  # All transactions lock in this order, so that they cannot deadlock.
+
+
 async def load(transaction: Transaction, job_ids: Iterable[JobId]) -> dict[JobId, Stored]:
-    """The jobs with these ids, locked until the transaction ends; ids without a job are locked too."""
-    wanted = sorted(set(job_ids))  # All transactions lock in this order, so that they cannot deadlock.
-    await transaction.connection.execute(_LOCK_IDS, wanted)
-    return {stored.job.job_id: stored for stored in map(_stored, await transaction.connection.fetch(_LOAD, wanted))}
+    """The jobs with these ids, locked until the transaction ends; ids without a job are locked too.
+
+    If the transaction has an opening, it is that of these ids.
+    """
+    wanted = set(job_ids)
+    connection, locking = transaction.connection, opening(wanted)
+    rows = transaction.opened or await connection.fetch(locking.statement, *locking.arguments)
+    known = [row for row in rows if row["job_id"] is not None]
+    # A statement that waits for a lock does not see the job that its holder created; the next one does.
+    if unseen := sorted(wanted.difference(row["job_id"] for row in known)):
+        known += await connection.fetch(_LOAD, unseen)
+    return {JobId(row["job_id"]): _stored(row) for row in known}
 
 
 async def due(transaction: Transaction, limit: int) -> tuple[dict[JobId, Stored], dict[JobId, ValueError]]:
@@ -105,11 +131,18 @@ async def wake_waiting(connection: Connection) -> None:
     await connection.execute(_WAKE_WAITING)
 
 
-async def save(transaction: Transaction, changed: Mapping[JobId, Stored]) -> None:
-    """Write jobs and their attempts. Raises asyncpg.UniqueViolationError if a job would have two live attempts."""
+async def save(
+    transaction: Transaction, changed: Mapping[JobId, Stored], before: Mapping[JobId, Stored] = _NOTHING
+) -> None:
+    """Write jobs, and of their attempts what has changed since `before`.
+
+    Raises asyncpg.UniqueViolationError if a job would have two live attempts.
+    """
     if not changed:
         return
     stored = list(changed.values())
+    attempts = [(attempt, s.job) for s in stored for attempt in _changed_attempts(s, before.get(s.job.job_id))]
+    attempts.sort(key=lambda each: each[0].outcome == "live")
     await transaction.connection.execute(
         _SAVE,
         [s.job.job_id for s in stored],
@@ -119,14 +152,18 @@ async def save(transaction: Transaction, changed: Mapping[JobId, Stored]) -> Non
         [s.traceparent for s in stored],
         [s.job.deadline_at for s in stored],
         [_BODY.dump_json(s.job).decode() for s in stored],
+        [attempt.attempt_id for attempt, _ in attempts],
+        [job.job_id for _, job in attempts],
+        [attempt.provider for attempt, _ in attempts],
+        [attempt.outcome == "live" for attempt, _ in attempts],
     )
-    attempts = [(attempt, s.job) for s in stored for attempt in s.job.attempts]
-    if closed := [attempt.attempt_id for attempt, _ in attempts if attempt.outcome != "live"]:
-        await transaction.connection.execute(_CLOSE, closed)
-    if live := [(attempt, job) for attempt, job in attempts if attempt.outcome == "live"]:
-        await transaction.connection.execute(
-            _ORDER, [a.attempt_id for a, _ in live], [job.job_id for _, job in live], [a.provider for a, _ in live]
-        )
+
+
+def _changed_attempts(stored: Stored, before: Stored | None) -> Iterator[AttemptOutcome]:
+    known = {attempt.attempt_id: attempt.outcome == "live" for attempt in before.job.attempts} if before else {}
+    for attempt in stored.job.attempts:
+        if known.get(attempt.attempt_id) != (attempt.outcome == "live"):
+            yield attempt
 
 
 def _show_jobs(counts: Mapping[str, int]) -> None:

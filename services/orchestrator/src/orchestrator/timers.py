@@ -70,6 +70,6 @@ class Timers:
                     continue
                 if updated is not None:
                     changed[job_id] = updated
-            await store.save(transaction, changed)
+            await store.save(transaction, changed, due)
             await store.reschedule(transaction, undecided, POSTPONE_S)
             return Claimed(some=bool(due or unreadable), next_s=await store.seconds_to_next(transaction))

@@ -97,6 +97,12 @@ class Policies:
             same_model_only=_value(_first(layers, lambda policy: policy.same_model_only)) or False,
         )
 
+    def may_go_by_latency(self, request: JobRequested) -> bool:
+        """Whether the rules for a request may put the fastest route first, with any model."""
+        tenant = self.tenants.get(request.tenant, NO_POLICY)
+        layers = (_policy_of(request), tenant, self.default, *self.models.values())
+        return any(policy.route_by == "fastest" for policy in layers)
+
 
 def _policy_of(request: JobRequested) -> Policy:
     return Policy(
