@@ -6,6 +6,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -14,12 +15,15 @@ from aiokafka import ConsumerRecord
 from tests.chassis.toy import Toy, job, read, runtime_for, started, toy, until
 
 from chassis.kafka import outbox
+from chassis.kafka.broker import SegueBroker
+from chassis.kafka.producer.sending import Row, Sent
 from chassis.postgres import outbox_rows
 from chassis.postgres.pool import TRANSIENT, open_pool
 from contracts.envelope import Envelope, decode
 from contracts.messages.base import Message
 from contracts.messages.jobs import JobStarted
-from contracts.topics import JOBS, PARTITIONS, TOPICS
+from contracts.messages.requests import CancelRequested
+from contracts.topics import JOBS, PARTITIONS, REQUESTS, TOPICS
 from segue_cli.local.kafka import kafka
 from segue_cli.local.postgres import LocalPostgres, postgres
 
@@ -129,6 +133,27 @@ async def test_committed_messages_are_published_at_once_and_others_never(
     assert record.key == job(1).encode()
     assert headers["ce_id"] == str(started(job(1)).event_id)
     assert (headers["ce_source"], headers["traceparent"]) == ("/segue/toy", TRACEPARENT)
+
+
+async def test_what_is_not_awaited_is_published_with_what_is(
+    embedded_kafka: str, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+    send = outbox.send
+
+    async def counted(broker: SegueBroker, rows: Sequence[Row], *rest: Any) -> Sent:
+        sizes.append(len(rows))
+        return await send(broker, rows, *rest)
+
+    monkeypatch.setattr(outbox, "send", counted)
+    monkeypatch.setattr(outbox, "LINGER_S", 3600)
+    async with toy(embedded_kafka, database_url, runtime_for(), consuming=False) as made:
+        await commit_messages(made, started(job(1), 1))
+        await commit_messages(made, started(job(1), 2))
+        await commit_messages(made, CancelRequested(job_id=job(1), occurred_at=datetime.now(UTC), tenant="toy"))
+        await read(embedded_kafka, REQUESTS.name, 1)
+    assert sizes == [3]
+    assert versions(await read(embedded_kafka, JOBS.name, 2)) == {job(1): [1, 2]}
 
 
 async def test_messages_of_one_key_keep_their_order(embedded_kafka: str, database_url: str) -> None:

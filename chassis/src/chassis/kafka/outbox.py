@@ -1,5 +1,7 @@
 """The outbox: a transaction's messages are published if and only if it commits, at once or by the relay after a crash.
 
+Messages that are not awaited, which only report what goes on, are published with the next that is, or after 0.1 s.
+
 A row is deleted once every in-sync replica has its record: by the relay's next pass, or within half a second if many
 rows were published. After a crash between the two it is published again; consumers drop the duplicate.
 
@@ -38,6 +40,8 @@ from contracts.envelope import Record, encode
 from contracts.messages.base import Message
 from contracts.topics import topic_for
 
+LINGER_S: Final = 0.1
+"""How long messages that are not awaited wait for others, in seconds: as long as the log sink's brokers gather."""
 RELAY_AGE_S: Final = 5.0
 """A row of this age, in seconds, was left by a crash, or by a publisher that is too slow."""
 DELETE_SOON: Final = 500
@@ -139,11 +143,11 @@ class Outbox:
     async def _insert(self, connection: Connection, messages: list[tuple[Message, str | None]]) -> list[Row]:
         if not messages:
             return []
-        made: dict[UUID, tuple[Record, Span | None]] = {}
+        made: dict[UUID, tuple[Record, Span | None, bool]] = {}
         for message, traceparent in messages:
             if (event_id := message.event_id) not in made:
-                made[event_id] = self._record(message, traceparent)
-        records = [record for record, _ in made.values()]
+                made[event_id] = (*self._record(message, traceparent), message.AWAITED)
+        records = [record for record, *_ in made.values()]
         inserted = await outbox_rows.insert(connection, records, list(made))
         return [Row(row_id, *made[event_id]) for row_id, event_id in inserted]
 
@@ -160,7 +164,10 @@ class Outbox:
         if rows:
             self._in_flight.update(row.id for row in rows)
             self._idle.clear()
-            self._wake.set()
+            if any(row.awaited for row in rows):
+                self._wake.set()
+            else:
+                asyncio.get_running_loop().call_later(LINGER_S, self._wake.set)
 
     async def _publish_pending(self) -> None:
         async with asyncio.TaskGroup() as passes:

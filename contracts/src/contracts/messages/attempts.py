@@ -64,18 +64,21 @@ class AttemptSubmitting(AttemptEvent):
     """The intent to submit is committed; the only POST follows."""
 
     TYPE: ClassVar[str] = "segue.attempt.submitting.v1"
+    AWAITED: ClassVar[bool] = False
 
 
 class AttemptSubmitted(AttemptEvent):
     """The provider accepted the run, which may cost money from now on."""
 
     TYPE: ClassVar[str] = "segue.attempt.submitted.v1"
+    AWAITED: ClassVar[bool] = False
 
 
 class AttemptProgressed(AttemptEvent):
     """The run progressed and has not ended."""
 
     TYPE: ClassVar[str] = "segue.attempt.progressed.v1"
+    AWAITED: ClassVar[bool] = False
 
     stage: Literal["throttled", "unreachable", "queued", "running", "collecting", "stored"]
     queue_position: int | None = Field(default=None, ge=0, le=2**31 - 1)

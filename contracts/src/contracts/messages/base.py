@@ -65,6 +65,8 @@ class Message(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False, ser_json_inf_nan="null")
     TYPE: ClassVar[str]
+    AWAITED: ClassVar[bool] = True
+    """Whether a job goes on with it, or ends. Others only report, and are published together with what comes next."""
 
     job_id: JobIdField
     occurred_at: Timestamp = Field(description="When it happened, not when it was published.")

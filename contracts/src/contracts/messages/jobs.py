@@ -89,6 +89,7 @@ class JobStarted(JobEvent):
     """The first provider accepted the job's run."""
 
     TYPE: ClassVar[str] = "segue.job.started.v1"
+    AWAITED: ClassVar[bool] = False
 
     attempt_id: AttemptIdField
     provider: Provider

@@ -19,6 +19,8 @@ class Row:
     id: int
     record: Record
     span: Span | None = None
+    awaited: bool = True
+    """Whether its message is `AWAITED`."""
 
 
 @dataclass(frozen=True, slots=True)
