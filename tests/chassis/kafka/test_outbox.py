@@ -16,6 +16,7 @@ from tests.chassis.toy import Toy, job, read, runtime_for, started, toy, until
 
 from chassis.kafka import outbox
 from chassis.kafka.broker import SegueBroker
+from chassis.kafka.producer import sending
 from chassis.kafka.producer.sending import Row, Sent
 from chassis.postgres import outbox_rows
 from chassis.postgres.pool import TRANSIENT, open_pool
@@ -139,11 +140,10 @@ async def test_what_is_not_awaited_is_published_with_what_is(
     embedded_kafka: str, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes: list[int] = []
-    send = outbox.send
 
     async def counted(broker: SegueBroker, rows: Sequence[Row], *rest: Any) -> Sent:
         sizes.append(len(rows))
-        return await send(broker, rows, *rest)
+        return await sending.send(broker, rows, *rest)
 
     monkeypatch.setattr(outbox, "send", counted)
     monkeypatch.setattr(outbox, "LINGER_S", 3600)
