@@ -10,22 +10,23 @@ import asyncpg
 from chassis.postgres.pool import Connection
 from contracts.envelope import Record
 
+# Not now(), which is the beginning of the transaction: after a slow one, another replica would relay the row at once.
 _INSERT = """
-INSERT INTO outbox (topic, key, value, headers, event_id)
-SELECT * FROM unnest($1::text[], $2::bytea[], $3::bytea[], $4::jsonb[], $5::uuid[])
+INSERT INTO outbox (topic, key, value, headers, event_id, created_at)
+SELECT *, clock_timestamp() FROM unnest($1::text[], $2::bytea[], $3::bytea[], $4::jsonb[], $5::uuid[])
 ON CONFLICT (event_id) DO NOTHING RETURNING id, event_id
 """
-_DELETE = "DELETE FROM outbox WHERE id = ANY($1::bigint[])"
-_PARK = "UPDATE outbox SET created_at = 'infinity' WHERE id = ANY($1::bigint[])"
-# The count makes the deletion the first step. It may wait for another replica, which has taken a row for left behind;
-# if rows were locked before it, the two could wait for each other.
-_LEFT_BEHIND = """
-WITH published AS (DELETE FROM outbox WHERE id = ANY($1::bigint[]) RETURNING id)
-SELECT id, topic, key, value, headers FROM outbox
-WHERE (SELECT count(*) FROM published) >= 0 AND created_at < now() - make_interval(secs => $2)
-    AND id <> ALL($3::bigint[]) AND topic <> ALL($5::text[])
-ORDER BY id LIMIT $4 FOR UPDATE OF outbox SKIP LOCKED
+# A row that another replica has taken for left behind is deleted by that one, or published once more.
+_DELETE = """
+DELETE FROM outbox WHERE id IN (SELECT id FROM outbox WHERE id = ANY($1::bigint[]) FOR UPDATE SKIP LOCKED)
 """
+_PARK = "UPDATE outbox SET created_at = 'infinity' WHERE id = ANY($1::bigint[])"
+_LEFT_BEHIND = f"""
+WITH published AS ({_DELETE})
+SELECT id, topic, key, value, headers FROM outbox
+WHERE created_at < now() - make_interval(secs => $2) AND id <> ALL($3::bigint[]) AND topic <> ALL($5::text[])
+ORDER BY id LIMIT $4 FOR UPDATE SKIP LOCKED
+"""  # noqa: S608 - the only value in it is a constant
 
 
 async def insert(
