@@ -39,9 +39,6 @@ from chassis.settings.env_file import BadEnvironment
 from chassis.settings.service import ServiceSettings, load_settings
 from contracts.text import escaped_line
 
-YOUNG_OBJECTS: Final = 10_000
-"""How many new objects there are before garbage is collected. Python's 700 are those of three requests in progress: it
-looked at them again and again, found that they are in use, and went on to look at all that the process holds."""
 _SECRET_CHARS: Final = 4
 _SERVER_AWAY: Final = (
     KafkaError,
@@ -102,7 +99,6 @@ async def _run(service: str, settings: S, telemetry: Telemetry, app: App[S]) -> 
             runtime.started = True
             # Modules and settings stay: garbage collection need not look at them again and again.
             gc.freeze()
-            gc.set_threshold(YOUNG_OBJECTS)
             log.info(RuntimeEvent.READY)
             await runtime.stopping.wait()
             log.info(RuntimeEvent.STOPPING, drain_s=settings.drain_s)
