@@ -54,8 +54,8 @@ def _throughput(rounds: dict[str, list[Throughput]]) -> list[str]:
     connections = statistics.median(each.connections for each in ours)
     return [
         "## Failover jobs\n",
-        f"Rounds of {ours[0].jobs} jobs, requested over {AT_ONCE} connections; each POST to a provider is answered after "
-        f"{1000 * ANSWER_S:.0f} ms. Both POSTs are real.\n",
+        f"Rounds of {ours[0].jobs} jobs, requested over {AT_ONCE} connections.\n",
+        f"Each POST to a provider is answered after {1000 * ANSWER_S:.0f} ms. Both POSTs are real.\n",
         table(("system", "jobs/s", "CPU ms per job", "Segue makes", "of which"), rows),
         f"Segue's providers saw {requests:.1f} requests and {connections:.1f} new connections per job.\n",
     ]
