@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import math
+import time
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Any
 from urllib.parse import urlsplit
 
 
@@ -16,12 +18,16 @@ class Callbacks:
         self._idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def at(self, when: float, url: str, body: bytes, sign: Callable[[], dict[str, str]]) -> None:
-        """Post `body` to `url` at a time of the event loop's clock, with the headers that `sign` returns then."""
-        if math.isfinite(when):
-            asyncio.get_running_loop().call_at(when, self._start, url, body, sign)
+    def at(self, when: float, url: str, body: bytes, sign: Callable[[], dict[str, str]], noted: dict[str, Any]) -> None:
+        """Post `body` to `url` at a time of the event loop's clock, with the headers that `sign` returns then.
 
-    def _start(self, url: str, body: bytes, sign: Callable[[], dict[str, str]]) -> None:
+        The Unix time of that becomes `called_at` of `noted`.
+        """
+        if math.isfinite(when):
+            asyncio.get_running_loop().call_at(when, self._start, url, body, sign, noted)
+
+    def _start(self, url: str, body: bytes, sign: Callable[[], dict[str, str]], noted: dict[str, Any]) -> None:
+        noted["called_at"] = time.time()
         task = asyncio.get_running_loop().create_task(self._post(url, body, sign))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

@@ -128,7 +128,8 @@ class StandIn:
                 self._runs[run]["ends"],
                 webhook[0],
                 body,
-                lambda: _calling(noted) | fal_headers(self.keys.fal[-1], run, int(time.time()), body),
+                lambda: fal_headers(self.keys.fal[-1], run, int(time.time()), body),
+                noted,
             )
         return 200, self._fal_urls(run) | {"status": "IN_QUEUE", "queue_position": 0}
 
@@ -161,7 +162,8 @@ class StandIn:
                 self._runs[run]["ends"],
                 webhook,
                 body,
-                lambda: _calling(noted) | replicate_headers(secret, name, int(time.time()), body),
+                lambda: replicate_headers(secret, name, int(time.time()), body),
+                noted,
             )
         return 201, self._prediction(run) | {"status": "starting", "output": None}
 
@@ -210,12 +212,6 @@ class StandIn:
     def _note(self, provider: str, prompt: str) -> dict[str, Any]:
         self.posts.append({"provider": provider, "prompt": prompt, "at": time.time()})
         return self.posts[-1]
-
-
-def _calling(noted: dict[str, Any]) -> dict[str, str]:
-    """No headers; the POST's webhook is sent now."""
-    noted["called_at"] = time.time()
-    return {}
 
 
 class Connection(asyncio.Protocol):

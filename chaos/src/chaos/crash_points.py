@@ -142,7 +142,6 @@ POINTS: Final = {
     "before_handler_tx": Point(_HANDLE, _before),
     "after_handler_tx": Point("chassis.delivery.consumer:BatchConsumer._finish", _before),
     "after_publish": Point("chassis.kafka.outbox:Outbox._relay_once", _before_delete),
-    "after_relay": Point("chassis.kafka.outbox:Outbox._settle", _before),
     "cancelled_consumer": Point(_PROCESS, _before, _cancel_consumer),
     "dead_coordinator": Point(_PROCESS, _before, _cancel_coordinator),
     # In the gateway, and in the log sink.

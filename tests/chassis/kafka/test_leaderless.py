@@ -156,6 +156,7 @@ async def test_the_next_rows_do_not_wait_until_those_before_them_are_confirmed(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(outbox, "PUBLISH_LIMIT_S", NEVER_S)
+    monkeypatch.setattr(outbox, "LINGER_S", 0)
     async with (
         kafka(SIZES, brokers=BROKERS) as cluster,
         toy(cluster.bootstrap_servers, database_url, runtime_for(), consuming=False) as made,
