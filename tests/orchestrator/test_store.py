@@ -75,6 +75,17 @@ async def waits(pool: Pool) -> bool:
     return bool(await pool.fetchval("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"))
 
 
+async def fill(pool: Pool, rows: int) -> None:
+    """Add jobs that are not due: PostgreSQL plans otherwise for a table with rows than for an empty one."""
+    for n in range(rows):
+        await pool.execute(
+            "INSERT INTO jobs (job_id, state, version, next_action_at, deadline_at, body)"
+            " VALUES ($1, 'queued', 1, now() + interval '1 hour', now(), '{}')",
+            f"job-{n}",
+        )
+    await pool.execute("ANALYZE jobs")
+
+
 async def lock(outbox: Outbox, locked: asyncio.Event, job_ids: list[JobId]) -> dict[JobId, Stored]:
     async with outbox.transaction(opening=store.opening(job_ids)) as transaction:
         locked.set()
@@ -104,14 +115,7 @@ async def test_a_transaction_without_an_opening_locks_as_well(pool: Pool, outbox
 async def test_who_waits_for_an_unknown_id_sees_the_job_that_was_created_meanwhile(
     pool: Pool, outbox: Outbox, rows: int
 ) -> None:
-    # Whatever the plan: of an empty table, and of one with rows.
-    for n in range(rows):
-        await pool.execute(
-            "INSERT INTO jobs (job_id, state, version, next_action_at, deadline_at, body)"
-            " VALUES ($1, 'queued', 1, now(), now(), '{}')",
-            f"job-{n}",
-        )
-    await pool.execute("ANALYZE jobs")
+    await fill(pool, rows)
     locked = asyncio.Event()
     async with outbox.transaction(opening=store.opening([ONE, TWO])) as transaction:
         assert await store.load(transaction, [ONE, TWO]) == {}
@@ -129,6 +133,22 @@ async def test_who_waits_for_a_known_job_sees_what_was_changed_meanwhile(pool: P
         waiting = asyncio.create_task(lock(outbox, asyncio.Event(), [ONE]))
         await eventually(lambda: waits(pool))
         await store.save(transaction, {ONE: after}, {ONE: before})
+    assert await waiting == {ONE: after}
+
+
+@pytest.mark.parametrize("rows", [0, 1000])
+async def test_who_waits_for_a_job_on_which_the_timers_decide_sees_their_decision(
+    pool: Pool, outbox: Outbox, rows: int
+) -> None:
+    await fill(pool, rows)
+    await save(outbox, before := stored(ONE, attempt(ONE, 1)))
+    after = Stored(replace(before.job, version=7), None)
+    async with outbox.transaction() as transaction:
+        due, _ = await store.due(transaction, 10)  # The timers lock the row alone, and not the id.
+        assert due == {ONE: before}
+        waiting = asyncio.create_task(lock(outbox, asyncio.Event(), [ONE, TWO]))
+        await eventually(lambda: waits(pool))
+        await store.save(transaction, {ONE: after}, due)
     assert await waiting == {ONE: after}
 
 

@@ -26,6 +26,7 @@ from adapter_kit.attempt.inputs import (
     CollectWanted,
     Due,
     Input,
+    Resolved,
     Searched,
     ShutOut,
     SubmitAnswered,
@@ -404,6 +405,20 @@ def test_every_action_is_leased(action: type) -> None:
     assert taken
     for result, row in zip(taken, [row for row in ROWS if row[5] == action.__name__], strict=True):
         assert result.attempt.next_action_at == row[6] + timedelta(seconds=LEASE_S)
+
+
+def test_no_command_and_no_callback_leads_to_an_action() -> None:
+    """The transaction of a batch steps its attempts by these, claims them, and starts the action of the claim alone."""
+    commands = (CancelWanted("client"), CancelWanted("deadline"), CollectWanted(), Resolved(None, LATER))
+    named = (Resolved(REF, LATER), AT_WORK, AT_WORK_OF_ANOTHER)
+    called = (BY_REF, UNNAMED, OF_ANOTHER, WITH_OUTPUTS, OUTPUTS_OF_ANOTHER, OUTPUTS_OF_NO_RUN)
+    given = (*commands, *named, *called)
+    for attempt in (row[1] for row in ROWS):
+        for first in given:
+            after = step(attempt, first, NOW)
+            assert after.action is None, (attempt, first)
+            for second in given:
+                assert step(after.attempt, second, LATER).action is None, (attempt, first, second)
 
 
 def test_a_submit_that_is_never_sent_is_retried_a_bounded_number_of_times() -> None:

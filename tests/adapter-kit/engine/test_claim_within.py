@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -20,9 +20,10 @@ from tests.patience import eventually
 
 import adapter_kit
 from adapter_kit.artifacts.collector import Collector
-from adapter_kit.attempt.model import HELD_UP_S
+from adapter_kit.attempt.inputs import CalledBack, CancelWanted, Input, SubmitAnswered
+from adapter_kit.attempt.model import HELD_UP_S, Attempt
 from adapter_kit.breaker.policy import Limits
-from adapter_kit.breaker.store import BreakerStore
+from adapter_kit.breaker.store import BreakerStore, admission
 from adapter_kit.engine import ledger
 from adapter_kit.engine.callback_monitor import CallbackMonitor
 from adapter_kit.engine.callbacks import Callbacks
@@ -39,6 +40,7 @@ from adapter_kit.port.outcomes import (
     Callback,
     CancelOutcome,
     CheckOutcome,
+    Failure,
     FindOutcome,
     KeyAccepted,
     NotFound,
@@ -46,7 +48,9 @@ from adapter_kit.port.outcomes import (
     ProbeOutcome,
     Produced,
     ProviderRef,
+    Refused,
     SubmitOutcome,
+    Unclear,
     Waiting,
 )
 from adapter_kit.port.provider import ListedRun, LostSubmission, Run, Stage, Submission
@@ -56,6 +60,7 @@ from chassis.kafka.outbox import Outbox, Transaction
 from chassis.observability.telemetry import make_telemetry
 from chassis.postgres.pool import Pool, migrate, open_pool
 from chassis.runtime.runtime import Runtime
+from contracts.failures import FailureKind
 from contracts.generation import Provider as ProviderName
 from contracts.ids import AttemptId, attempt_id_for, job_id_for
 from contracts.messages.callbacks import CallbackReceived
@@ -75,6 +80,8 @@ class HeldProvider:
     """The committed state of the attempt, as of each submit."""
     submitted: list[AttemptId] = field(default_factory=list)
     checks: int = 0
+    refuses: bool = False
+    """Whether it refuses the input of each submit, so that the attempt ends with its one call."""
 
     @property
     def name(self) -> ProviderName:
@@ -84,6 +91,8 @@ class HeldProvider:
         self.submitted.append(submission.attempt_id)
         self.states.append(await state_of(self.pool, submission.attempt_id))
         await self.answers.wait()
+        if self.refuses:
+            return Refused(Failure(FailureKind.INVALID_INPUT, "no"))
         return Accepted(ProviderRef(f"run-{submission.attempt_id}", {}))
 
     async def check(self, run: Run) -> CheckOutcome:
@@ -285,6 +294,137 @@ async def test_older_attempts_are_claimed_before_those_of_a_batch(
         assert engine.provider.submitted == [attempt_id_for(job_id_for("default", name), 1) for name in names]
 
 
+@dataclass
+class Passes:
+    """The passes of a claim loop, which can be held up before and after they claim."""
+
+    seen: int = 0
+    """How many have claimed."""
+    begun: int = 0
+    before: asyncio.Event = field(default_factory=asyncio.Event)
+    after: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+@pytest.fixture
+def passes(monkeypatch: pytest.MonkeyPatch) -> Passes:
+    """The passes of the claim loop, none of which begins for the reason alone that the last was long ago."""
+    monkeypatch.setattr("chassis.postgres.due_rows.LONGEST_SLEEP_S", 3600)
+    made, claim = Passes(), ledger.claim
+    made.before.set()
+    made.after.set()
+
+    async def counted(*given: Any) -> list[ledger.Stepped]:
+        made.begun += 1
+        await made.before.wait()
+        claimed = await claim(*given)
+        made.seen += 1
+        await made.after.wait()
+        return claimed
+
+    monkeypatch.setattr("adapter_kit.engine.claim_loop.ledger.claim", counted)
+    return made
+
+
+async def at_least(count: Callable[[], int], number: int) -> bool:
+    return count() >= number
+
+
+@asynccontextmanager
+async def busy(pool: Pool, database_url: str, store: Path, passes: Passes) -> AsyncIterator[Engine]:
+    """An engine whose one worker is busy with an attempt, and whose loop sleeps."""
+    async with engine_of(pool, database_url, store, concurrency=1) as engine:
+        engine.provider.refuses = True
+        await eventually(lambda: at_least(lambda: passes.seen, 1))
+        await engine.handle(command("one"))
+        await eventually(lambda: submitted(engine, 1))
+        yield engine
+
+
+async def test_a_worker_that_becomes_free_before_the_commit_of_a_batch_takes_its_attempt(
+    pool: Pool, database_url: str, tmp_path: Path, passes: Passes
+) -> None:
+    async with busy(pool, database_url, tmp_path, passes) as engine:
+
+        async def claim_before_a_pass(transaction: Transaction, held: Held) -> None:
+            await engine.loop.claim_within(transaction, held)
+            seen = passes.seen
+            engine.provider.answers.set()
+            await eventually(lambda: at_least(lambda: passes.seen, seen + 1))
+
+        await engine.handler_with(claim_before_a_pass)(batch_of(command("two")))
+        await eventually(lambda: submitted(engine, 2))
+
+
+@pytest.mark.parametrize("committed", ["after the pass", "within the pass"])
+async def test_no_later_command_overtakes_an_attempt_that_was_left_to_the_loop(
+    pool: Pool, database_url: str, tmp_path: Path, passes: Passes, committed: str
+) -> None:
+    one, two, three = command("one"), command("two"), command("three")
+    async with busy(pool, database_url, tmp_path, passes) as engine:
+        began = passes.begun
+
+        async def claim_before_a_pass(transaction: Transaction, held: Held) -> None:
+            await engine.loop.claim_within(transaction, held)
+            if committed == "within the pass":
+                passes.after.clear()
+            seen = passes.seen
+            engine.provider.answers.set()
+            await eventually(lambda: at_least(lambda: passes.seen, seen + 1))
+            passes.before.clear()
+
+        await engine.handler_with(claim_before_a_pass)(batch_of(two))
+        passes.after.set()
+        await eventually(lambda: at_least(lambda: passes.begun, began + 2))
+        await engine.handle(three)
+        assert await state_of(pool, three.attempt_id) == "queued"
+        passes.before.set()
+        await eventually(lambda: submitted(engine, 3))
+        assert engine.provider.submitted == [each.attempt_id for each in (one, two, three)]
+
+
+async def test_a_batch_for_which_no_worker_is_free_makes_the_loop_read_nothing(
+    pool: Pool, database_url: str, tmp_path: Path, passes: Passes
+) -> None:
+    async with busy(pool, database_url, tmp_path, passes) as engine:
+        before = passes.begun
+        for name in ("two", "three", "four"):
+            await engine.handle(command(name))
+        assert passes.begun == before, "a pass without a free worker read the ledger"
+        engine.provider.answers.set()
+        await eventually(lambda: submitted(engine, 4))
+
+
+@pytest.mark.parametrize("late_first", [True, False])
+async def test_an_attempt_that_waits_for_a_cancel_takes_no_worker_from_one_of_its_batch(
+    pool: Pool, database_url: str, tmp_path: Path, passes: Passes, late_first: bool
+) -> None:
+    names = iter(sorted(("a", "b"), key=lambda name: command(name).attempt_id, reverse=not late_first))
+    late, in_time = late_command(next(names)), command(next(names))
+    async with engine_of(pool, database_url, tmp_path, concurrency=1) as engine:
+        await eventually(lambda: at_least(lambda: passes.seen, 1))
+        await engine.handle(late, in_time)
+        await eventually(lambda: submitted(engine, 1))
+        assert engine.provider.submitted == [in_time.attempt_id]
+
+
+async def test_an_attempt_that_cannot_be_stepped_takes_no_worker_from_one_of_its_batch(
+    pool: Pool, database_url: str, tmp_path: Path, passes: Passes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken, sound = sorted((command("a"), command("b")), key=lambda run: run.attempt_id)
+
+    def failing(attempt: Attempt, *given: Any) -> Input:
+        if attempt.attempt_id == broken.attempt_id:
+            raise ValueError("it cannot be stepped")
+        return admission(attempt, *given)
+
+    monkeypatch.setattr("adapter_kit.engine.ledger.admission", failing)
+    async with engine_of(pool, database_url, tmp_path, concurrency=1) as engine:
+        await eventually(lambda: at_least(lambda: passes.seen, 1))
+        await engine.handle(broken, sound)
+        await eventually(lambda: submitted(engine, 1))
+        assert engine.provider.submitted == [sound.attempt_id]
+
+
 async def test_the_loop_knows_when_an_attempt_is_due_that_a_batch_has_changed(
     pool: Pool, database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -385,6 +525,48 @@ async def test_a_callback_and_a_cancel_of_one_batch_both_count(engine: Engine) -
     row = await engine.pool.fetchrow("SELECT called_back, cancel_reason FROM attempts")
     assert row is not None
     assert tuple(row) == (True, "client")
+
+
+@pytest.mark.parametrize("later", ["callback", "cancel"])
+async def test_a_batch_that_waits_for_an_attempt_steps_it_from_the_version_that_it_waited_for(
+    engine: Engine, later: str
+) -> None:
+    engine.provider.answers.set()
+    await engine.handle(run := command("one"))
+    await eventually(lambda: is_in(engine, run.attempt_id, "running"))
+    # Not due for an hour, so that the loop leaves it alone.
+    await engine.pool.execute("UPDATE attempts SET next_action_at = now() + interval '1 hour'")
+    called_back = callback("one", body=f"run-{run.attempt_id}")
+    message: CallbackReceived | CancelAttempt = called_back
+    first: Input = CancelWanted("client")
+    if later == "cancel":
+        message, first = cancel_of(run), CalledBack(ProviderRef(called_back.body, {}))
+    seen: list[tuple[bool, str | None]] = []
+
+    async def look(transaction: Transaction, held: Held) -> None:
+        attempt = held.attempts[run.attempt_id].attempt
+        seen.append((attempt.called_back, attempt.state.cancel_reason))
+
+    async with engine.outbox.transaction(opening=ledger.opening([run.attempt_id])) as other:
+        handled = asyncio.create_task(engine.handler_with(look)(batch_of(message)))
+        await eventually(lambda: waits_for_a_lock(engine.pool))
+        await ledger.apply(other, [(run.attempt_id, first)], ledger.opened(other))
+    await handled
+    assert seen == [(True, "client")]
+
+
+async def test_a_breaker_records_each_change_of_a_batch_that_claims_once(engine: Engine) -> None:
+    await engine.handle(one := command("one"))
+    await eventually(lambda: submitted(engine, 1))
+
+    async def claim_after_a_failure(transaction: Transaction, held: Held) -> None:
+        await ledger.advance(transaction, held, [(one.attempt_id, SubmitAnswered(1, Unclear("reset")))])
+        await engine.loop.claim_within(transaction, held)
+
+    await engine.handler_with(claim_after_a_failure)(batch_of(two := command("two")))
+    assert await state_of(engine.pool, two.attempt_id) == "submitting"
+    failures = await engine.pool.fetchval("SELECT failures FROM breakers WHERE scope = $1", one.endpoint)
+    assert failures == 1
 
 
 async def test_an_attempt_that_was_created_is_the_one_that_is_read(engine: Engine) -> None:

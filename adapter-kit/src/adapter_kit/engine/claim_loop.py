@@ -22,8 +22,9 @@ from adapter_kit.attempt.model import HELD_UP_S, LEASE_S
 from adapter_kit.breaker.store import BreakerStore
 from adapter_kit.engine import ledger
 from adapter_kit.engine.executor import ActionExecutor
-from adapter_kit.engine.ledger import Held, Lease, Stepped
+from adapter_kit.engine.ledger import Held, Stepped
 from adapter_kit.engine.outcome_writer import OutcomeWriter
+from adapter_kit.engine.rows import RENEW
 from adapter_kit.engine.telemetry import report_end
 from adapter_kit.late_commands import LateCommands
 from adapter_kit.log_events import LedgerEvent
@@ -33,13 +34,18 @@ from chassis.kafka.outbox import Outbox, Transaction
 from chassis.observability.logs import get_logger
 from chassis.observability.telemetry import trace_id_of
 from chassis.postgres.due_rows import Claimed, DueRows
-from chassis.postgres.limits import LOOP_LIMIT_S
+from chassis.postgres.limits import LOOP_LIMIT_S, bounded
 from chassis.postgres.pool import TRANSIENT, Pool
 from chassis.runtime.background import background
 from chassis.runtime.runtime import Runtime
 from contracts.failures import FailureKind
+from contracts.ids import AttemptId
+from contracts.messages.attempts import AttemptState
 
 RENEW_S: Final = LEASE_S / 4
+
+Lease = tuple[AttemptId, AttemptState]
+"""A lease: the attempt, and the state in which it was claimed."""
 
 
 class ClaimLoop:
@@ -70,6 +76,8 @@ class ClaimLoop:
         self._due = DueRows(runtime, "the claim loop")
         self._behind = False
         """Some attempts may be due for which no worker was free."""
+        self._left = 0
+        """How many transactions of handlers have left due attempts to the loop."""
         self._closing = False
         self._log = get_logger("adapter_kit.engine.claim_loop")
 
@@ -84,18 +92,14 @@ class ClaimLoop:
         """
         transaction.after_commit(partial(self._wake_for_later, held))
         limit = self._free
-        if limit <= 0:
-            self._behind = True
-            return  # A worker that becomes free wakes the loop.
         # The loop claims older ones first, or, after a transaction that took too long to be followed by a POST, anew.
-        if self._behind or monotonic() - transaction.began > HELD_UP_S:
-            transaction.after_commit(self._due.wake)
+        if limit <= 0 or self._behind or monotonic() - transaction.began > HELD_UP_S:
+            transaction.after_commit(self._leave_to_loop)
             return
-        claimed = await ledger.claim_held(transaction, held, limit, self._breakers, self._late_commands.holds)
+        claimed, more = await ledger.claim_held(transaction, held, limit, self._breakers, self._late_commands.holds)
         transaction.after_commit(partial(self._start, claimed, transaction.began))
-        if len(claimed) == limit:
-            self._behind = True
-            transaction.after_commit(self._due.wake)
+        if more:
+            transaction.after_commit(self._leave_to_loop)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -120,8 +124,10 @@ class ClaimLoop:
         if limit <= 0:
             return Claimed(some=False, next_s=None)  # A worker that becomes free wakes the loop.
         async with self._outbox.transaction(LOOP_LIMIT_S) as transaction:
+            left = self._left
             claimed = await ledger.claim(transaction, limit, self._breakers, self._late_commands.holds)
-            self._behind = len(claimed) == limit
+            # This pass may not have seen what handlers have committed and left to the loop since it began.
+            self._behind = len(claimed) == limit or self._left != left
             next_s = 0.0 if self._behind else await ledger.seconds_to_next(transaction)
         self._start(claimed, transaction.began)
         return Claimed(some=bool(claimed), next_s=next_s)
@@ -136,6 +142,12 @@ class ClaimLoop:
                 self._calls.create_task(self._drive(stepped))
             self._wake_for(stepped)
         CALLS_IN_FLIGHT.set(len(self._held))
+
+    def _leave_to_loop(self) -> None:
+        # After the commit, since a worker that became free before it has woken the loop in vain: it saw no such row.
+        self._left += 1
+        self._behind = True
+        self._due.wake()
 
     def _wake_for_later(self, held: Held) -> None:
         for each in held.attempts.values():
@@ -203,11 +215,23 @@ class ClaimLoop:
                 continue
             before = monotonic()
             try:
-                kept = await ledger.renew(self._pool, list(self._held))
+                kept = await _renewed(self._pool, list(self._held))
             except TRANSIENT as error:
                 self._log.warning(LedgerEvent.LEASES_NOT_RENEWED, error=repr(error))
                 continue
             self._held.update({lease: before for lease in kept if lease in self._held})
+
+
+async def _renewed(pool: Pool, held: Sequence[Lease]) -> frozenset[Lease]:
+    """Renew the leases for another `LEASE_S` seconds. Returns those renewed; the others are lost.
+
+    A lease is bound to the state: the worker of a POST loses it when a callback changes the state of the attempt.
+    """
+    ids, states = [attempt_id for attempt_id, _ in held], [state for _, state in held]
+    # A failed renewal must leave time for another before the leases expire.
+    async with bounded(pool, LEASE_S / 3) as connection:
+        rows = await connection.fetch(RENEW, ids, LEASE_S, states)
+    return frozenset((AttemptId(row["attempt_id"]), row["state"]) for row in rows)
 
 
 def _lease(stepped: Stepped) -> Lease:

@@ -39,7 +39,7 @@ class CommandHandler:
         *,
         results_kept_s: float,
     ) -> None:
-        """`claim` claims what a batch makes due among the attempts that its transaction holds.
+        """`claim` claims what is due of the attempts that the transaction of a batch holds.
 
         `results_kept_s`: for how many seconds the provider keeps the result of a finished run.
         """

@@ -13,7 +13,7 @@ import asyncpg
 from adapter_kit.attempt.actions import Action
 from adapter_kit.attempt.inputs import Input
 from adapter_kit.attempt.machine import step
-from adapter_kit.attempt.model import LEASE_S, Attempt, Step
+from adapter_kit.attempt.model import Attempt, Step
 from adapter_kit.attempt.running import unchecked_until
 from adapter_kit.attempt.states import Queued
 from adapter_kit.breaker.store import BreakerStore, Change, LockedBreakers, admission
@@ -22,7 +22,6 @@ from adapter_kit.engine.rows import (
     INSERT,
     LOCK,
     POSTPONE,
-    RENEW,
     UPDATE,
     inserted_columns,
     load,
@@ -35,20 +34,14 @@ from adapter_kit.port.outcomes import ProviderRef
 from adapter_kit.reports import report_step
 from chassis.kafka.outbox import Transaction
 from chassis.observability.logs import get_logger
-from chassis.postgres.limits import bounded
 from chassis.postgres.opening import Opening
-from chassis.postgres.pool import Pool
 from contracts.ids import AttemptId
-from contracts.messages.attempts import AttemptState
 
 POSTPONE_S: Final = 60.0
 _log = get_logger("adapter_kit.engine.ledger")
 
 Reading = Callable[[Attempt], Input]
 """Returns the input for an attempt from its row, which is locked."""
-
-Lease = tuple[AttemptId, AttemptState]
-"""A lease: the attempt, and the state in which it was claimed."""
 
 _SECONDS_TO_NEXT = "SELECT extract(epoch FROM min(next_action_at) - now())::float8 FROM attempts"
 _OWNERS = "SELECT provider_ref, attempt_id FROM attempts WHERE provider_ref = ANY($1)"
@@ -152,38 +145,57 @@ async def claim(
     is one whose command was read late, for as long as `holds` says so.
     """
     loaded, stuck = _load_each(await transaction.connection.fetch(CLAIM, limit), transaction.now)
-    return await _step_due(transaction, loaded, stuck, breakers, holds)
+    free, late, _ = _unless_late(loaded, limit, holds, transaction.now)
+    return await _step_due(transaction, free, late, stuck, breakers)
 
 
 async def claim_held(
     transaction: Transaction, held: Held, limit: int, breakers: BreakerStore, holds: Holds
-) -> list[Stepped]:
-    """Claim up to `limit` of the attempts that the transaction holds, as `claim` does, and `record` all of them."""
+) -> tuple[list[Stepped], bool]:
+    """Claim up to `limit` of the attempts that the transaction holds, as `claim` does, and `record` all of them.
+
+    Returns them, and whether the limit left out others that may be due.
+    """
     due = [each for each in held.attempts.values() if each.due_in_s is not None and each.due_in_s <= 0]
-    queued = [each for each in due[:limit] if isinstance(each.attempt.state, Queued)]
-    others = [replace(each, ended=False) for each in due[:limit] if not isinstance(each.attempt.state, Queued)]
-    # No breaker admits these: they are written with what else has changed.
+    due.sort(key=lambda each: each.due_in_s or 0.0)  # As in CLAIM, what has been due for longest comes first.
+    free, late, more = _unless_late(due, limit, holds, transaction.now)
+    queued = [each for each in free if isinstance(each.attempt.state, Queued)]
+    # No breaker admits the others: they are written with what else has changed.
+    others = [each for each in free if not isinstance(each.attempt.state, Queued)]
     changes, stepped, stuck = _advance_each(transaction, others, None)
     held.attempts |= {each.attempt.attempt_id: each for each in stepped}
     held.unsaved |= {each.attempt.attempt_id for each in stepped}
     held.changes += changes
     await record(transaction, held, breakers)
-    return stepped + await _step_due(transaction, queued, stuck, breakers, holds)
+    return stepped + await _step_due(transaction, queued, late, stuck, breakers), more
+
+
+def _unless_late(
+    due: Iterable[Stepped], limit: int, holds: Holds, now: datetime
+) -> tuple[list[Stepped], list[AttemptId], bool]:
+    """Up to `limit` attempts to be claimed, those whose late commands hold them back, and whether any are left."""
+    free: list[Stepped] = []
+    late: list[AttemptId] = []
+    for known in due:
+        if len(free) == limit:
+            return free, late, True
+        if (attempt := unless_held(known.attempt, holds, now)) is None:
+            late.append(known.attempt.attempt_id)
+        else:  # It starts with no action, so that one of an earlier step is never performed again.
+            free.append(replace(known, attempt=attempt, action=None, ended=False))
+    return free, late, False
 
 
 async def _step_due(
     transaction: Transaction,
     due: Sequence[Stepped],
+    late: list[AttemptId],
     stuck: list[AttemptId],
     breakers: BreakerStore,
-    holds: Holds,
 ) -> list[Stepped]:
-    free = [(known, unless_held(known.attempt, holds, transaction.now)) for known in due]
-    claimed = [replace(known, attempt=attempt) for known, attempt in free if attempt is not None]
-    late = [known.attempt.attempt_id for known, attempt in free if attempt is None]
-    wanted = {known.attempt.endpoint for known in claimed if isinstance(known.attempt.state, Queued)}
+    wanted = {known.attempt.endpoint for known in due if isinstance(known.attempt.state, Queued)}
     locked_breakers = await breakers.lock(transaction, wanted) if wanted else None
-    changes, stepped, without_step = _advance_each(transaction, claimed, locked_breakers)
+    changes, stepped, without_step = _advance_each(transaction, due, locked_breakers)
     await _save(transaction, stepped)
     if stuck or without_step:
         await transaction.connection.execute(POSTPONE, [*stuck, *without_step], POSTPONE_S)
@@ -222,18 +234,6 @@ def _advance_each(
             _log.exception(LedgerEvent.ATTEMPT_POSTPONED, attempt_id=known.attempt.attempt_id)
             stuck.append(known.attempt.attempt_id)
     return changes, stepped, stuck
-
-
-async def renew(pool: Pool, held: Sequence[Lease]) -> frozenset[Lease]:
-    """Renew the leases for another `LEASE_S` seconds. Returns those renewed; the others are lost.
-
-    A lease is bound to the state: the worker of a POST loses it when a callback changes the state of the attempt.
-    """
-    ids, states = [attempt_id for attempt_id, _ in held], [state for _, state in held]
-    # A failed renewal must leave time for another before the leases expire.
-    async with bounded(pool, LEASE_S / 3) as connection:
-        rows = await connection.fetch(RENEW, ids, LEASE_S, states)
-    return frozenset((AttemptId(row["attempt_id"]), row["state"]) for row in rows)
 
 
 async def seconds_to_next(transaction: Transaction) -> float | None:
