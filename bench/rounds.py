@@ -68,7 +68,7 @@ class Sizes:
 
 FULL: Final = Sizes(
     rounds=5,
-    jobs=500,
+    jobs=200,
     alone=100,
     seconds=5,
     in_flight=(50, 500, 5000),
