@@ -106,7 +106,13 @@ TIMED_FAULTS: Final[dict[str, Fault]] = {
     ),
     "no-credit": _submit(Kind.INSUFFICIENT_BALANCE, Kind.UNAVAILABLE, refuse="balance"),
     "key-refused": _submit(Kind.UNAUTHORIZED, Kind.UNAVAILABLE, refuse="unauthorized"),
-    "deaf-polls": Fault([{"action": {"refuse": "internal_500"}, "on": on} for on in ("status", "result")]),
+    # To the request for a result, internal_500 is what fal answers if the run has failed.
+    "deaf-polls": Fault(
+        [
+            {"action": {"refuse": "internal_500"}, "on": "status"},
+            {"action": {"refuse": "nginx_503"}, "on": "result"},
+        ]
+    ),
     "no-listing": Fault([{"action": {"refuse": "internal_500"}, "on": "list"}]),
     "no-webhooks": _submit(webhook=["never"]),
 }
