@@ -10,7 +10,6 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Iterable, Sequence
-from collections.abc import Set as AbstractSet
 from contextlib import asynccontextmanager
 from functools import lru_cache
 from math import inf
@@ -202,8 +201,8 @@ def _dead_producer(broker: SegueBroker) -> str | None:
     return f"the producer's {ended[0]} task" if ended else None
 
 
-async def require_known(broker: SegueBroker, topic: str) -> AbstractSet[int]:
-    """A topic's partitions. Raises UnknownTopicOrPartitionError at once if it is missing; asks once a second at most.
+async def require_known(broker: SegueBroker, topic: str) -> None:
+    """Raises UnknownTopicOrPartitionError at once if the topic is missing; the cluster is asked once a second at most.
 
     The producer itself would wait for the topic up to its request timeout, for each record, while records of other
     topics wait behind it. Raises TopicAuthorizationFailedError if the cluster does not let this client see the topic.
@@ -221,7 +220,6 @@ async def require_known(broker: SegueBroker, topic: str) -> AbstractSet[int]:
     if not known:
         raise UnknownTopicOrPartitionError(name)
     broker.missed.pop(topic, None)
-    return known
 
 
 def missed_topics(broker: SegueBroker, within_s: float) -> list[str]:
@@ -243,13 +241,13 @@ async def publish(broker: SegueBroker, record: Record, timestamp_ms: int | None 
     machine's time. Raises KafkaError if the producer does not take it, UnknownTopicOrPartitionError if the topic is
     missing.
     """
-    known = await require_known(broker, record.topic)
+    await require_known(broker, record.topic)
     # FastStream would decode and encode the headers, and add a correlation_id that nobody reads.
     future: asyncio.Future[Any] = await client_of(broker).send(
         broker.cluster.names.of(record.topic),
         record.value,
         key=record.key,
-        partition=sorted(known)[(_hash(record.key) & 0x7FFFFFFF) % len(known)],
+        partition=partition_of(broker, record),
         timestamp_ms=timestamp_ms,
         headers=list(record.headers),
     )
