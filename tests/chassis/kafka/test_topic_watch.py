@@ -61,6 +61,16 @@ async def test_a_replica_with_all_partitions_describes_only_the_topics(
     assert group_requests.count == 1, "another member must have the other topic"
 
 
+async def test_topics_that_are_only_written_cause_no_further_requests(member: AIOKafkaConsumer) -> None:
+    watch = TopicWatch(CLUSTER, (REQUESTS,), "toy", needed=(DEAD_LETTERS,))
+    await watch.look(member, at_once=True)
+    assert watch.problem() is None
+    # The consumer's metadata holds the topics that it consumes, and no others.
+    await member._client.force_metadata_update()
+    assert DEAD_LETTERS.name not in member._client.cluster.topics()
+    assert await watch.look(member) is None, "nothing is due"
+
+
 @pytest.mark.parametrize("failure", [RequestTimedOutError(), KafkaConnectionError(), OSError(), TimeoutError()])
 async def test_if_the_group_cannot_be_described_the_topics_count_as_not_consumed_after_a_while(
     member: AIOKafkaConsumer, monkeypatch: pytest.MonkeyPatch, failure: Exception

@@ -132,7 +132,7 @@ class TopicWatch:
             return None
         self.kafka.works()
         self._refusal = None
-        if not there.keys() <= consumer._client.cluster.topics():
+        if not there.keys() & set(self._consumed) <= consumer._client.cluster.topics():
             # The topic exists again: the group's leader assigns it as soon as its own client knows.
             consumer._client.force_metadata_update()
         wrong = missing(self._names, there)
@@ -167,8 +167,9 @@ class TopicWatch:
             consumer._client.cluster.add_listener(self._on_metadata)
 
     def _on_metadata(self, cluster: Any) -> None:
-        # The client updates its metadata at once when a broker does not know a partition.
-        if not self._names <= cluster.topics():
+        # The client updates its metadata at once when a broker does not know a partition. It knows no other topics than
+        # those that it consumes.
+        if not cluster.topics().issuperset(self._consumed):
             self._due_at = 0.0
 
     def _not_consumed(self, there: Mapping[str, TopicState], assigned: Partitions | None) -> dict[str, str]:
