@@ -6,6 +6,7 @@ import asyncio
 import sys
 from collections.abc import Awaitable, Callable
 from math import inf
+from time import monotonic
 from typing import TypeVar
 
 from tenacity import (
@@ -40,19 +41,28 @@ async def retry(
     it; an error that one of them raises ends the retries. Raises the last error after `tries` calls, or once `within_s`
     seconds have passed since the first call, and every other error at once.
     """
-    wait = wait_random_exponential if random_pauses else wait_exponential
+    began = monotonic()
+    try:
+        return await work()  # At first without tenacity, which costs more than most of this work.
+    except errors as error:
+        first: BaseException | None = error
 
     def report(state: RetryCallState) -> None:
         if on_error is not None and state.outcome is not None and (error := state.outcome.exception()) is not None:
             on_error(error)
 
     async def called() -> T:
-        return await work()  # tenacity awaits coroutine functions only, and `work` may be a lambda.
+        nonlocal first
+        if first is not None:
+            error, first = first, None
+            raise error
+        return await work()
 
+    wait = wait_random_exponential if random_pauses else wait_exponential
     return await AsyncRetrying(
         retry=retry_if_exception_type(errors),
         wait=wait(multiplier=pause_s, max=longest_pause_s or pause_s),
-        stop=stop_after_attempt(tries) | stop_after_delay(within_s),
+        stop=stop_after_attempt(tries) | stop_after_delay(within_s - (monotonic() - began)),
         sleep=sleep,
         before_sleep=report,
         reraise=True,
