@@ -18,7 +18,7 @@ from chassis.kafka.broker import SegueBroker, client_of, make_broker, publish
 from chassis.kafka.producer import lanes
 from chassis.kafka.producer.lanes import publish_all
 from contracts.envelope import Record
-from contracts.topics import JOBS, MAX_MESSAGE_BYTES, PARTITIONS, TOPICS
+from contracts.topics import COMMANDS, JOBS, MAX_MESSAGE_BYTES, PARTITIONS, TOPICS
 from segue_cli.local.kafka import kafka
 
 SIZES = {topic.name: PARTITIONS for topic in TOPICS}
@@ -143,6 +143,22 @@ async def test_a_record_is_not_handed_over_after_one_of_its_partition_that_was_n
         type(None),
     ]
     assert taken == [record(other), record(other)]
+
+
+async def test_what_a_job_goes_on_with_is_handed_over_before_what_only_reports_it(
+    embedded_kafka: str, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[str] = []
+
+    async def noted(broker: SegueBroker, given: Record) -> Any:
+        taken.append(given.topic)
+        return await publish(broker, given)
+
+    monkeypatch.setattr(lanes, "publish", noted)
+    async with toy(embedded_kafka, database_url, runtime_for(), consuming=False) as made:
+        command, event = (Record(topic.name, job(0).encode(), b"value", ()) for topic in (COMMANDS["fal"], JOBS))
+        assert await publish_all(made.broker, [event, event, command], patient(60)) == [None, None, None]
+    assert taken == [COMMANDS["fal"].name, JOBS.name, JOBS.name]
 
 
 async def test_a_record_that_is_too_large_is_left_out(embedded_kafka: str, database_url: str) -> None:

@@ -1,4 +1,4 @@
-"""Publishing many records, so that no partition waits for another."""
+"""Publishing many records, so that no partition waits for another, and those that a job goes on with come first."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, Final
 
 from aiokafka.errors import KafkaError
 
 from chassis.kafka.broker import TOO_LARGE, SegueBroker, partition_of, publish
 from contracts.envelope import Record
+from contracts.topics import TOPICS
+
+_ORDER: Final = {topic.name: place for place, topic in enumerate(TOPICS)}
 
 Lane = tuple[str, int | None]
 """A topic and its partition; None if the producer does not know the topic."""
@@ -23,8 +26,9 @@ async def publish_all(
     """Publish the records; the result has an error for each that Kafka did not confirm within `within_s` seconds.
 
     Such a record may still be stored later. Records of one partition are handed to the producer in their order: once it
-    takes one of them not, it gets none of those behind it, unless the one was too large. `handed_over` is called when
-    it has all that it takes.
+    takes one of them not, it gets none of those behind it, unless the one was too large. Topics come in the order of
+    the topic map: a broker answers the consumers of the first ones first. `handed_over` is called when the producer has
+    all that it takes.
     """
     sent: list[asyncio.Future[Any] | Exception] = [TimeoutError("it was not handed over in time") for _ in records]
     lanes: dict[Lane, list[int]] = defaultdict(list)
@@ -44,12 +48,17 @@ async def publish_all(
     with suppress(TimeoutError):
         async with asyncio.timeout(within_s):
             async with asyncio.TaskGroup() as lanes_at_work:
-                for places in lanes.values():
-                    lanes_at_work.create_task(hand_over(places))
+                for lane in sorted(lanes, key=_place):
+                    lanes_at_work.create_task(hand_over(lanes[lane]))
             handed_over()
             if under_way := [each for each in sent if not isinstance(each, Exception)]:
                 await asyncio.wait(under_way)
     return [each if isinstance(each, Exception) else _outcome(each) for each in sent]
+
+
+def _place(lane: Lane) -> int:
+    topic, _ = lane
+    return _ORDER.get(topic, len(_ORDER))
 
 
 def _outcome(sent: asyncio.Future[Any]) -> Exception | None:
