@@ -21,6 +21,7 @@ from adapter_kit.artifacts.collector import Collector
 from adapter_kit.attempt.inputs import Collected, CollectFailed
 from adapter_kit.attempt.model import Attempt
 from adapter_kit.port.outcomes import Output
+from chassis.artifact_keys import artifact_key
 from chassis.artifacts import ArtifactStore
 from chassis.http.egress import EgressPolicy, egress_client
 from contracts.failures import FailureKind
@@ -181,7 +182,7 @@ class Collecting:
         return self.root / "work"
 
     def file(self, name: str) -> Path:
-        return self.store / "jobs" / JOB / ATTEMPT / name
+        return self.store / artifact_key(ATTEMPT, name)
 
     async def collect(
         self, *urls: str, modality: Modality = "music", allow: str = "127.0.0.1", **limits: Any

@@ -19,6 +19,7 @@ from structlog.testing import capture_logs
 from tests.builders import job_requested
 from tests.patience import patient
 
+from chassis.artifact_keys import artifact_key
 from chassis.http.server import serve_http
 from chassis.postgres.pool import open_pool
 from contracts.envelope import Envelope, encode
@@ -436,7 +437,7 @@ async def test_files_are_served_from_the_store(world: Any, story_of: Any) -> Non
     problem(await world.client.get(url), 404, "artifact-not-found")
     await world.store(story.succeeded())
     problem(await world.client.get(url), 404, "artifact-not-found")
-    key = f"jobs/{job_id}/{story.attempt(2)}/track.mp3"
+    key = artifact_key(story.attempt(2), "track.mp3")
     stored = await world.parts.store.put_file(chunks(), key, content_type="audio/mpeg")
     assert (stored.size_bytes, stored.sha256) == (10, hashlib.sha256(body).hexdigest())
 
@@ -464,7 +465,7 @@ async def test_head_of_a_file_has_its_headers_without_its_body(world: Any, story
     await world.store(story.accepted(), *story.attempts(), story.succeeded())
     url = f"/api/jobs/{job_id}/artifacts/track.mp3"
     assert (await world.client.head(url)).status_code == 404
-    await world.parts.store.put_file(chunks(), f"jobs/{job_id}/{story.attempt(2)}/track.mp3", content_type="audio/mpeg")
+    await world.parts.store.put_file(chunks(), artifact_key(story.attempt(2), "track.mp3"), content_type="audio/mpeg")
     whole, head = await world.client.get(url), await world.client.head(url, headers={"range": "bytes=2-4"})
     assert (head.status_code, head.content) == (200, b"")
     assert dict(head.headers) == dict(whole.headers)
@@ -481,7 +482,7 @@ async def test_conditional_and_range_requests_of_a_file_work_in_every_spelling(w
         yield b"0123456789"
 
     await world.store(story.accepted(), *story.attempts(), story.succeeded())
-    await world.parts.store.put_file(chunks(), f"jobs/{job_id}/{story.attempt(2)}/track.mp3", content_type="audio/mpeg")
+    await world.parts.store.put_file(chunks(), artifact_key(story.attempt(2), "track.mp3"), content_type="audio/mpeg")
     url, etag = f"/api/jobs/{job_id}/artifacts/track.mp3", f'"{"b" * 64}"'
     for condition in (etag, f"W/{etag}", f'"x", W/{etag}', "*"):
         for method in ("GET", "HEAD"):
@@ -562,7 +563,7 @@ async def test_a_late_file_is_shown_with_its_attempt_and_not_with_the_job(world:
     async def chunks() -> Any:
         yield b"0123456789"
 
-    await world.parts.store.put_file(chunks(), f"jobs/{job_id}/{story.attempt(2)}/track.mp3", content_type="audio/mpeg")
+    await world.parts.store.put_file(chunks(), artifact_key(story.attempt(2), "track.mp3"), content_type="audio/mpeg")
     assert (await world.client.get(late["url"])).content == b"0123456789"
     problem(await world.client.get(f"/api/jobs/{job_id}/artifacts/track.mp3"), 404, "artifact-not-found")
     problem(await world.client.get(f"/api/jobs/{job_id}/artifacts/track.mp3?attempt=1"), 404, "artifact-not-found")

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from chassis.artifacts import ArtifactStore, artifact_key
+from chassis.artifact_keys import artifact_key
+from chassis.artifacts import ArtifactStore
 from chassis.errors import CannotStart
 
-KEY = artifact_key("job", "job.1", "track.mp3")
+KEY = artifact_key("job.1", "track.mp3")
 
 
 @pytest.fixture

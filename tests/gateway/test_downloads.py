@@ -16,6 +16,7 @@ from obstore.exceptions import GenericError
 from structlog.testing import capture_logs
 from tests.patience import patient
 
+from chassis.artifact_keys import artifact_key
 from chassis.artifacts import ArtifactStore
 from chassis.http.server import serve_http
 from chassis.settings.http_limits import HttpLimits
@@ -40,7 +41,7 @@ async def url(world: Any, story_of: Any) -> str:
         yield BODY
 
     await world.store(story.accepted(), *story.attempts(), story.succeeded())
-    key = f"jobs/{story.job_id}/{story.attempt(2)}/track.mp3"
+    key = artifact_key(story.attempt(2), "track.mp3")
     await world.parts.store.put_file(chunks(), key, content_type="audio/mpeg")
     return f"/api/jobs/{story.job_id}/artifacts/track.mp3"
 

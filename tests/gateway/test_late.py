@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from tests.builders import artifact, attempt_fields, attempt_outcome
 
+from chassis.artifact_keys import artifact_key
 from contracts.failures import FailureKind
 from contracts.ids import track_id_for
 from contracts.messages.attempts import AttemptCancelled, AttemptFailed, AttemptSubmitted, AttemptSucceeded
@@ -157,7 +158,7 @@ async def test_files_of_the_same_name_are_kept_for_each_attempt(world: Any, stor
         yield f"of {attempt}".ljust(LATE.size_bytes if attempt == 1 else story.artifact.size_bytes).encode()
 
     for n in (1, 2):
-        key = f"jobs/{job_id}/{story.attempt(n)}/track.mp3"
+        key = artifact_key(story.attempt(n), "track.mp3")
         await world.parts.store.put_file(bytes_of(n), key, content_type="audio/mpeg")
     job = (await world.client.get(f"/api/jobs/{job_id}")).json()
     [own] = job["artifacts"]

@@ -1,6 +1,6 @@
 """The artifact store, which keeps the outputs of jobs after the provider has deleted them.
 
-A URL names a folder on disk or a bucket (S3, Google Cloud Storage, Azure); keys are the same in all of them.
+A URL names a folder on disk or a bucket (S3, Google Cloud Storage, Azure). `artifact_keys.py` has the keys.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ import obstore
 from obstore.exceptions import BaseError
 from obstore.store import LocalStore, ObjectStore, from_url
 
+from chassis.artifact_keys import JOBS
 from chassis.errors import CannotStart
 from chassis.runtime.dependencies import Dependency, failed_with
 from chassis.runtime.private_files import UMASK, close_file, close_folder
@@ -37,7 +38,7 @@ WRITE_LIMIT_S: Final = 60.0
 """Seconds within which the store has to have taken a file."""
 CHUNK_LIMIT_S: Final = 30.0
 """Seconds within which the store has to send the next chunk of a file."""
-_TOP_FOLDERS: Final = frozenset({"jobs", "doctor"})
+_TOP_FOLDERS: Final = frozenset({JOBS, "doctor"})
 """The top-level folders of all keys."""
 _UNFINISHED: Final = re.compile(r"#\d+$")
 """The suffix that obstore gives to an incomplete file in a folder on disk."""
@@ -61,11 +62,6 @@ class ListedFile:
     key: str
     size_bytes: int
     written_at: datetime
-
-
-def artifact_key(job_id: str, attempt_id: str, name: str) -> str:
-    """The key of an attempt's file."""
-    return f"jobs/{job_id}/{attempt_id}/{name}"
 
 
 class ArtifactStore:
@@ -103,7 +99,8 @@ class ArtifactStore:
             if parts.scheme == "file":
                 if not url.startswith("file:///") or parts.path == "/":
                     raise CannotStart("ARTIFACT_STORE_URL needs an absolute path, as in file:///var/lib/segue")
-                store = cls(from_url(url, mkdir=True, automatic_cleanup=True))
+                # Empty folders stay: to remove one while a file is put into it makes that put fail.
+                store = cls(from_url(url, mkdir=True))
                 store._prepare_folder(writing=writing)
                 return store
             return cls(from_url(url))

@@ -17,7 +17,8 @@ EVENT_NAMESPACE = uuid5(NAMESPACE_URL, "urn:segue:event")
 
 UUID_PATTERN = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 JOB_ID_PATTERN = rf"^{UUID_PATTERN}$"
-ATTEMPT_ID_PATTERN = rf"^{UUID_PATTERN}\.[1-9][0-9]{{0,3}}$"
+ATTEMPT_PATTERN = rf"{UUID_PATTERN}\.[1-9][0-9]{{0,3}}"
+ATTEMPT_ID_PATTERN = rf"^{ATTEMPT_PATTERN}$"
 _ATTEMPT_ID = re.compile(ATTEMPT_ID_PATTERN)
 
 

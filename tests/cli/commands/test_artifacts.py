@@ -17,13 +17,14 @@ import pytest_asyncio
 import typer
 
 import log_sink
+from chassis.artifact_keys import artifact_key
 from chassis.postgres.pool import migrate
 from contracts.ids import attempt_id_for, job_id_for, track_id_for
 from segue_cli.commands.artifacts import age, in_bytes
 
 JOB = job_id_for("default", "a job")
-MADE = f"jobs/{JOB}/{attempt_id_for(JOB, 2)}/audio.mp3"
-ORPHAN = f"jobs/{JOB}/{attempt_id_for(JOB, 1)}/audio.mp3"
+MADE = artifact_key(attempt_id_for(JOB, 2), "audio.mp3")
+ORPHAN = artifact_key(attempt_id_for(JOB, 1), "audio.mp3")
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ async def place(tmp_path: Path, database_url: str) -> AsyncIterator[Place]:
     store = tmp_path / "store"
     made = Place(tmp_path, {"DATABASE_URL": database_url, "ARTIFACT_STORE_URL": store.as_uri()})
     for key in (MADE, ORPHAN):
-        (store / key).parent.mkdir(parents=True)
+        (store / key).parent.mkdir(parents=True, exist_ok=True)
         (store / key).write_bytes(b"x" * 1500)
         os.utime(store / key, (time.time() - 5 * 86_400,) * 2)
     connection = await asyncpg.connect(database_url)

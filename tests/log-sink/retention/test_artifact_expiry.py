@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from chassis.artifacts import ArtifactStore, artifact_key
+from chassis.artifact_keys import artifact_key
+from chassis.artifacts import ArtifactStore
 from chassis.observability.telemetry import make_telemetry
 from chassis.postgres.pool import Pool
 from chassis.postgres.retention import RetentionWorker
@@ -42,8 +43,8 @@ async def put(files: ArtifactStore, key: str) -> None:
 async def make(pool: Pool, store: Store, files: ArtifactStore, deliver: Any, story: Any) -> list[str]:
     """A job with two files, some months old, in the read model and in the store; returns the keys of the files."""
     await store.store([deliver(message) for message in story.messages()])
-    rows = await pool.fetch("SELECT job_id, attempt_id, name FROM artifacts WHERE job_id = $1", story.job_id)
-    keys = [artifact_key(row["job_id"], row["attempt_id"], row["name"]) for row in rows]
+    rows = await pool.fetch("SELECT attempt_id, name FROM artifacts WHERE job_id = $1", story.job_id)
+    keys = [artifact_key(row["attempt_id"], row["name"]) for row in rows]
     for key in keys:
         await put(files, key)
     return keys

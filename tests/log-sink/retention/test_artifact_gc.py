@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from chassis.artifacts import ArtifactStore, artifact_key
+from chassis.artifact_keys import artifact_key
+from chassis.artifacts import ArtifactStore
 from chassis.postgres.pool import Pool
 from chassis.postgres.retention import lock_of
 from contracts.ids import attempt_id_for
@@ -86,7 +87,11 @@ async def store_job(made: Files, store: Store, deliver: Any, story: Any) -> set[
     await store_messages(store, deliver, story)
     attempt_id = attempt_id_for(story.job_id, 2)
     names = ("cover.png", "track.mp3")
-    return {await made.put(artifact_key(story.job_id, attempt_id, name), days=30) for name in names}
+    return {await made.put(artifact_key(attempt_id, name), days=30) for name in names}
+
+
+def shard_of(story: Any) -> str:
+    return str(story.job_id[-2:])
 
 
 async def test_orphans_are_deleted_and_everything_else_stays(
@@ -97,16 +102,17 @@ async def test_orphans_are_deleted_and_everything_else_stays(
     await store_messages(store, deliver, live, 9)  # until its second attempt runs
     first = attempt_id_for(done.job_id, 1)
     orphans = {
-        await made.put(artifact_key(done.job_id, first, "audio.mp3"), size=7),
-        await made.put(artifact_key(done.job_id, attempt_id_for(done.job_id, 2), "audio-2.mp3")),
-        made.leave_unfinished(artifact_key(done.job_id, first, "audio.mp3#1")),
+        await made.put(artifact_key(first, "audio.mp3"), size=7),
+        await made.put(artifact_key(attempt_id_for(done.job_id, 2), "audio-2.mp3")),
+        made.leave_unfinished(artifact_key(first, "audio.mp3#1")),
     }
     staying = {
-        await made.put(artifact_key(done.job_id, first, "young.mp3"), days=0.9),
-        await made.put(artifact_key(live.job_id, attempt_id_for(live.job_id, 2), "audio.mp3"), days=9),
-        await made.put(artifact_key(unknown.job_id, attempt_id_for(unknown.job_id, 1), "audio.mp3"), days=99),
+        await made.put(artifact_key(first, "young.mp3"), days=0.9),
+        await made.put(artifact_key(attempt_id_for(live.job_id, 2), "audio.mp3"), days=9),
+        await made.put(artifact_key(attempt_id_for(unknown.job_id, 1), "audio.mp3"), days=99),
         # Not files of a job.
-        await made.put(f"jobs/{done.job_id}/{attempt_id_for(unknown.job_id, 1)}/audio.mp3", days=99),
+        await made.put(f"jobs/{shard_of(live)}/{first}.audio.mp3", days=99),
+        await made.put(f"jobs/{shard_of(done)}/more/{first}.audio.mp3", days=99),
         await made.put("jobs/readme.txt", days=99),
     }
 
@@ -128,7 +134,7 @@ async def test_files_of_an_attempt_that_is_still_collecting_stay_after_the_end_o
     made: Files, store: Store, pool: Pool, deliver: Any, story: Any
 ) -> None:
     await store_job(made, store, deliver, story)
-    await made.put(artifact_key(story.job_id, attempt_id_for(story.job_id, 1), "audio.mp3"), days=9)
+    await made.put(artifact_key(attempt_id_for(story.job_id, 1), "audio.mp3"), days=9)
     await pool.execute("UPDATE attempts SET state = 'collecting' WHERE n = 1")
     assert (await made.survey()).orphans == ()
     await pool.execute("UPDATE attempts SET state = 'failed' WHERE n = 1")
@@ -143,7 +149,7 @@ async def test_files_of_an_attempt_stay_while_its_other_outputs_can_be_collected
     made: Files, store: Store, pool: Pool, deliver: Any, story: Any, kind: str, days_ago: int, orphans: int
 ) -> None:
     await store_job(made, store, deliver, story)
-    await made.put(artifact_key(story.job_id, attempt_id_for(story.job_id, 1), "audio.mp3"), days=99)
+    await made.put(artifact_key(attempt_id_for(story.job_id, 1), "audio.mp3"), days=99)
     await pool.execute(
         "UPDATE attempts SET error_kind = $1, finished_at = now() - make_interval(days => $2) WHERE n = 1",
         kind,
@@ -157,8 +163,8 @@ async def test_an_orphan_that_gets_a_row_or_is_written_again_in_the_meantime_sta
 ) -> None:
     await store_job(made, store, deliver, story)
     attempt_id = attempt_id_for(story.job_id, 1)
-    adopted = await made.put(artifact_key(story.job_id, attempt_id, "audio.mp3"))
-    again = await made.put(artifact_key(story.job_id, attempt_id, "audio-2.mp3"))
+    adopted = await made.put(artifact_key(attempt_id, "audio.mp3"))
+    again = await made.put(artifact_key(attempt_id, "audio-2.mp3"))
     found = await made.survey()
     assert {file.key for file in found.orphans} == {adopted, again}
     await pool.execute(
@@ -171,6 +177,19 @@ async def test_an_orphan_that_gets_a_row_or_is_written_again_in_the_meantime_sta
     made.age(again, days=0)
     assert await made.delete(found) == (Deleted(), Deleted())
     assert {adopted, again} <= await made.stored_keys()
+
+
+async def test_an_orphan_that_was_not_in_the_survey_stays_also_in_the_folder_of_one_that_was(
+    made: Files, store: Store, deliver: Any, story: Any
+) -> None:
+    kept = await store_job(made, store, deliver, story)
+    surveyed = await made.put(artifact_key(attempt_id_for(story.job_id, 1), "audio.mp3"))
+    found = await made.survey()
+    later = await made.put(artifact_key(attempt_id_for(story.job_id, 1), "audio-2.mp3"))
+    assert [file.key for file in found.orphans] == [surveyed]
+    assert await made.delete(found) == (Deleted(), Deleted(1, 10))
+    assert await made.stored_keys() == kept | {later}
+    assert [file.key for file in (await made.survey()).orphans] == [later]
 
 
 async def test_old_files_are_deleted_only_with_a_retention_time(

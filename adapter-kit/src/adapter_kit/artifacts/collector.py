@@ -22,7 +22,8 @@ from adapter_kit.log_events import OutputEvent
 from adapter_kit.media.inspect import Media, Unusable, inspect
 from adapter_kit.media.raw_sound import asks_for_raw, is_named_raw, is_raw_type
 from adapter_kit.port.outcomes import ErrorWord, Failure
-from chassis.artifacts import STORE_ERRORS, ArtifactStore, artifact_key
+from chassis.artifact_keys import artifact_key
+from chassis.artifacts import STORE_ERRORS, ArtifactStore
 from chassis.http.egress import EGRESS_CONNECTIONS, EgressRefused
 from chassis.observability.logs import get_logger
 from contracts.failures import FAILURES, FailureKind
@@ -152,7 +153,7 @@ class Collector:
         )
         name = f"{MODALITIES[attempt.modality].named(n)}.{media.extension}"
         run.storing.add(n)
-        await self._put(artifact_key(attempt.job_id, attempt.attempt_id, name), media, content, sha256)
+        await self._put(artifact_key(attempt.attempt_id, name), media, content, sha256)
         run.storing.discard(n)
         return Artifact(
             name=name,

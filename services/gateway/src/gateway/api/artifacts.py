@@ -14,7 +14,8 @@ from fastapi.responses import StreamingResponse
 from starlette.datastructures import Headers
 from starlette.types import Receive, Scope, Send
 
-from chassis.artifacts import STORE_ERRORS, artifact_key
+from chassis.artifact_keys import artifact_key
+from chassis.artifacts import STORE_ERRORS
 from chassis.observability.logs import get_logger
 from contracts.ids import JobId, attempt_id_for
 from contracts.messages.attempts import Artifact
@@ -86,7 +87,7 @@ async def get_artifact(
     if part is not None:
         status = HTTPStatus.PARTIAL_CONTENT
         headers["Content-Range"] = f"bytes {start}-{end - 1}/{artifact.size_bytes}"
-    key = artifact_key(job.job_id, attempt_id, artifact.name)
+    key = artifact_key(attempt_id, artifact.name)
     return _FileResponse(_content(gateway, job_id, name, key, start, end if part else None), status, headers)
 
 
@@ -101,7 +102,7 @@ async def head_artifact(
     if _client_has(request.headers, headers["ETag"], artifact.name):
         return _not_modified(headers)
     with _place(gateway), _store_errors(job_id, name):
-        size = await gateway.store.head(artifact_key(job.job_id, attempt_id, artifact.name))
+        size = await gateway.store.head(artifact_key(attempt_id, artifact.name))
     return Response(headers=headers | {"Content-Length": str(size)})
 
 

@@ -16,7 +16,8 @@ from typing import Final
 
 from asyncpg import Record
 
-from chassis.artifacts import STORE_ERRORS, ArtifactStore, artifact_key
+from chassis.artifact_keys import artifact_key
+from chassis.artifacts import STORE_ERRORS, ArtifactStore
 from chassis.observability.logs import get_logger
 from chassis.postgres.pool import Connection
 from chassis.postgres.retention import RetentionTask
@@ -36,7 +37,7 @@ DUE: Final = "removed_at IS NULL AND expired_at IS NULL AND made_at < now() - $1
 """Selects the rows whose files are older than the retention period, $1, and are not marked. None are for null."""
 # The newest first: those that can never be deleted are the oldest ones, and do not come before the others.
 _LEFT_OVER: Final = f"""
-SELECT attempt_id, name, job_id, size_bytes FROM artifacts
+SELECT attempt_id, name, size_bytes FROM artifacts
 WHERE {LEFT_OVER} AND ($1::text IS NULL OR (expired_at, attempt_id, name) < (
     SELECT expired_at, attempt_id, name FROM artifacts WHERE attempt_id = $1 AND name = $2))
 ORDER BY expired_at DESC, attempt_id DESC, name DESC LIMIT $3
@@ -46,7 +47,7 @@ UPDATE artifacts SET expired_at = now(), kept_days = extract(epoch FROM $1::inte
 WHERE (attempt_id, name) IN (
     SELECT attempt_id, name FROM artifacts WHERE {DUE} ORDER BY made_at, attempt_id, name LIMIT $2 FOR UPDATE
 )
-RETURNING attempt_id, name, job_id, size_bytes
+RETURNING attempt_id, name, size_bytes
 """  # noqa: S608 - consists of names in this module only
 # Both statements lock rows in the same order: the service and `segue artifacts gc` may run at the same time.
 _REMOVED: Final = """
@@ -114,7 +115,7 @@ async def _due(connection: Connection, keep: timedelta | None) -> AsyncGenerator
 
 
 async def _delete(connection: Connection, store: ArtifactStore, rows: Sequence[Record]) -> Deleted:
-    gone = await delete_all(store, [artifact_key(row["job_id"], row["attempt_id"], row["name"]) for row in rows])
+    gone = await delete_all(store, [artifact_key(row["attempt_id"], row["name"]) for row in rows])
     removed = [row for row, is_gone in zip(rows, gone, strict=True) if is_gone]
     await connection.execute(_REMOVED, [row["attempt_id"] for row in removed], [row["name"] for row in removed])
     batch = Deleted(len(removed), sum(row["size_bytes"] for row in removed), len(rows) - len(removed))

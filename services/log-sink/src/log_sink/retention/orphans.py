@@ -10,18 +10,15 @@ anew: its files are counted, and not deleted.
 
 from __future__ import annotations
 
-import re
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Container, Sequence
 from datetime import datetime, timedelta
 from typing import Final, Literal
 
+from chassis.artifact_keys import JOBS, attempt_and_name
 from chassis.artifacts import ArtifactStore, ListedFile
 from chassis.postgres.pool import Connection
 from contracts.failures import COLLECTABLE
-from contracts.ids import UUID_PATTERN
-
-JOBS: Final = "jobs"
-_KEY: Final = re.compile(rf"^{JOBS}/({UUID_PATTERN})/(\1\.[1-9][0-9]{{0,3}})/([^/]+)$")
+from contracts.ids import job_of
 
 Standing = Literal["kept", "orphan", "young", "foreign"]
 """kept: it has a row. orphan: it has none and gets none. young: it may still get a row. foreign: its job is unknown."""
@@ -45,17 +42,26 @@ Standings = list[tuple[ListedFile, Standing]]
 
 
 async def standings(
-    connection: Connection, store: ArtifactStore, older_than: timedelta, keep_rows: timedelta, folder: str = JOBS
+    connection: Connection,
+    store: ArtifactStore,
+    older_than: timedelta,
+    keep_rows: timedelta,
+    folder: str = JOBS,
+    only: Container[str] | None = None,
 ) -> AsyncGenerator[Standings, None]:
     """All files of jobs below `folder`, each with its standing; files with other keys are skipped.
 
     A file younger than `older_than` is never an orphan. `keep_rows` is how long adapters keep the rows of attempts.
+    With `only`, files with keys that are not in it are skipped as well.
     """
     async for listed in store.listed(folder):
-        files = [(file, match) for file in listed if (match := _KEY.match(file.key))]
-        places = [match.groups() for _, match in files]
-        columns = [list(column) for column in zip(*places, strict=True)] or [[], [], []]
-        rows = await connection.fetch(_STANDINGS, *columns, sorted(COLLECTABLE), keep_rows)
+        asked = listed if only is None else [file for file in listed if file.key in only]
+        files = [(file, of) for file in asked if (of := attempt_and_name(file.key))]
+        if not files:
+            continue
+        attempts, names = [attempt_id for _, (attempt_id, _) in files], [name for _, (_, name) in files]
+        jobs = [job_of(attempt_id) for attempt_id in attempts]
+        rows = await connection.fetch(_STANDINGS, jobs, attempts, names, sorted(COLLECTABLE), keep_rows)
         since = await connection.fetchval("SELECT now()") - older_than
         yield [(file, _standing(file, row["standing"], since)) for (file, _), row in zip(files, rows, strict=True)]
 
@@ -67,9 +73,14 @@ async def orphans_again(
     keep_rows: timedelta,
     found: Sequence[ListedFile],
 ) -> AsyncGenerator[list[ListedFile], None]:
-    """The files in the folders of `found` that are orphans now, folder by folder."""
-    for folder in sorted({file.key.rpartition("/")[0] for file in found}):
-        async for files in standings(connection, store, older_than, keep_rows, folder):
+    """Those files of `found` that are orphans now, in batches.
+
+    Their folders are listed again, with the files of other jobs in them: to ask for each file by its key would need the
+    right to read it, which the log sink does not have in a bucket.
+    """
+    keys = {file.key for file in found}
+    for folder in sorted({key.rpartition("/")[0] for key in keys}):
+        async for files in standings(connection, store, older_than, keep_rows, folder, keys):
             yield [file for file, standing in files if standing == "orphan"]
 
 
