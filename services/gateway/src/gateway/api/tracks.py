@@ -25,7 +25,7 @@ from gateway.http.plain import PlainJSON
 from gateway.http.prefer import Prefer, wait_of
 from gateway.http.problem_document import documented
 from gateway.intake.errors import ArrivedTooLate
-from gateway.intake.idempotency import Key, key_of, require_same
+from gateway.intake.idempotency import FirstUse, Key, Use, key_of, require_same
 from gateway.intake.track_request import (
     MAX_BODY_BYTES,
     SEED_REQUEST,
@@ -35,6 +35,7 @@ from gateway.intake.track_request import (
     require_route,
 )
 from gateway.intake.track_request import to_message as job_requested
+from gateway.queries.model import Job
 from gateway.views.schemas import AcceptedAnswer, JobAnswer, TrackAnswer, TrackPage
 
 router = APIRouter(prefix="/api/tracks", tags=["tracks"])
@@ -148,10 +149,7 @@ async def _accept(
             return gateway.present.accepted(job_id, track_id, tailed.trace_id)
     parent = traceparent_of(trace.get_current_span())
     if key.given:
-        first, stored = await asyncio.gather(
-            gateway.fingerprints.remember(TENANT, key, fingerprint, job_id, parent),
-            gateway.lookup.stored(job_id, TENANT),
-        )
+        first, stored = await _known(gateway, Use(TENANT, key.value, fingerprint, job_id, parent))
         require_same(fingerprint, first.fingerprint if first else None)
         require_same(fingerprint, stored.fingerprint if stored else None)
         if stored is not None and not stored.runs_again(now, keep_rows):
@@ -181,6 +179,18 @@ async def _accept(
             if is_last:
                 raise
     return gateway.present.accepted(job_id, track_id, trace_id_of(parent))
+
+
+async def _known(gateway: Gateway, use: Use) -> tuple[FirstUse | None, Job | None]:
+    """The first use of the key and the job in the read model, each None if the database does not answer."""
+    # The read model is asked after a first use as well: its key may have been deleted, or may have been generated for
+    # a request without one, which is not stored.
+    first = await gateway.fingerprints.remember_and_find(use)
+    if first is not None and not first.has_job:
+        return first, None
+    if first is not None:
+        return first, await gateway.lookup.stored(use.job_id, use.tenant, known_to_exist=True)
+    return await asyncio.gather(gateway.fingerprints.remember(use), gateway.lookup.stored(use.job_id, use.tenant))
 
 
 def _json(status: int, answer: AcceptedAnswer | JobAnswer, headers: dict[str, str]) -> Response:

@@ -97,11 +97,11 @@ class Lookup:
             raise NotFound("job", job_id)
         return Found(job)
 
-    async def stored(self, job_id: str, tenant: str) -> Job | None:
+    async def stored(self, job_id: str, tenant: str, *, known_to_exist: bool = False) -> Job | None:
         """One job from the read model alone; None if there is none, or if the database does not answer within 2 s."""
         try:
             ends_at = asyncio.get_running_loop().time() + _STORED_LIMIT_S
-            if not await self._reads.exists(job_id, tenant, _STORED_LIMIT_S):
+            if not known_to_exist and not await self._reads.exists(job_id, tenant, _STORED_LIMIT_S):
                 return None
             async with asyncio.timeout_at(ends_at):
                 return job_of(await self._reads.job(job_id, tenant))

@@ -29,6 +29,10 @@ deadline_at, trace_id, updated_at, cancel_asked_at, cancel_effect
 # Only constants of this module are formatted into the SQL; values from clients are parameters.
 _ONE_JOB = f"SELECT {_JOB_COLUMNS} FROM log_sink.v_jobs WHERE job_id = $1 AND tenant = $2 AND track_id IS NOT NULL"  # noqa: S608
 _THESE_JOBS = _ONE_JOB.replace("job_id = $1", "job_id = ANY($1::text[])")
+HAS_JOB: Final = (
+    "EXISTS (SELECT FROM log_sink.v_jobs WHERE job_id = {job_id} AND tenant = {tenant} AND track_id IS NOT NULL)"
+)
+"""A condition for other statements: whether there is the job with the id and the tenant in these columns."""
 _EXISTING = "SELECT job_id, tenant FROM log_sink.v_jobs WHERE job_id = ANY($1::text[]) AND track_id IS NOT NULL"
 _JOBS = f"""
 SELECT {_JOB_COLUMNS} FROM log_sink.v_jobs j
