@@ -150,8 +150,10 @@ async def _accept(
     parent = traceparent_of(trace.get_current_span())
     if key.given:
         first, stored = await _known(gateway, Use(TENANT, key.value, fingerprint, job_id, parent))
-        require_same(fingerprint, first.fingerprint if first else None)
-        require_same(fingerprint, stored.fingerprint if stored else None)
+        # A job that exists decides. The row may be of a request that was refused because of it, after that of the job
+        # was deleted.
+        of_job, of_row = stored.fingerprint if stored else None, first.fingerprint if first else None
+        require_same(fingerprint, of_job or of_row)
         if stored is not None and not stored.runs_again(now, keep_rows):
             return gateway.present.accepted(job_id, track_id, stored.trace_id)
         # The repeat of a request that got a 503 belongs to the trace of the first try.
