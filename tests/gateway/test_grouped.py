@@ -69,7 +69,8 @@ def test_calls_that_arrive_during_a_run_share_the_next_one() -> None:
 async def test_after_a_run_for_several_calls_others_may_join_before_the_next_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(single_flight, "GATHER_S", 0.2)
+    monkeypatch.setattr(single_flight, "PAUSE_S", 0.2)
+    monkeypatch.setattr(single_flight, "LONGEST_PAUSE_S", 1.0)
     halves = Halves()
     grouped = Grouped(halves.halves, common=(Common,))
     await asyncio.gather(grouped.get(2), grouped.get(4))
@@ -78,6 +79,25 @@ async def test_after_a_run_for_several_calls_others_may_join_before_the_next_one
         await asyncio.sleep(0)
     await asyncio.gather(one, grouped.get(8))
     assert halves.groups == [[2, 4], [6, 8]]
+
+
+@pytest.mark.asyncio(loop_scope="session")
+@pytest.mark.parametrize(("calls", "pauses"), [(1, []), (2, [0.001]), (4, [0.002]), (50, [0.005])])
+async def test_the_more_calls_a_run_was_for_the_longer_is_the_pause_after_it(
+    monkeypatch: pytest.MonkeyPatch, calls: int, pauses: list[float]
+) -> None:
+    found: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        found.append(seconds)
+
+    async def same(items: Sequence[int]) -> list[int]:
+        return list(items)
+
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    grouped = Grouped(same, common=())
+    assert await asyncio.gather(*(grouped.get(n) for n in range(calls))) == list(range(calls))
+    assert found == pauses
 
 
 def test_an_error_that_no_single_item_causes_is_raised_by_all_at_once() -> None:

@@ -8,8 +8,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextvars import Context
 from typing import Final, Generic, TypeVar
 
-GATHER_S: Final = 0.002
-"""Seconds after a run for several calls until the next one: a run costs as much as the rest of a request."""
+PAUSE_S: Final = 0.0005
+"""Seconds for each call of a run until the next run, unless it was for one call: a run costs as much as the rest of a
+request, and the more calls arrive, the more of them share it."""
+LONGEST_PAUSE_S: Final = 0.005
 
 T = TypeVar("T")
 K = TypeVar("K")
@@ -85,7 +87,7 @@ class Grouped(Generic[K, V]):
             group, self._waiting = self._waiting, []
             await self._settle([(item, result) for item, result in group if not result.done()])
             if len(group) > 1:
-                await asyncio.sleep(GATHER_S)
+                await asyncio.sleep(min(len(group) * PAUSE_S, LONGEST_PAUSE_S))
 
     async def _settle(self, group: Sequence[tuple[K, asyncio.Future[V]]]) -> None:
         if not group:
