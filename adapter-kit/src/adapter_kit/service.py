@@ -39,7 +39,7 @@ from chassis.kafka.membership import member
 from chassis.kafka.outbox import Outbox
 from chassis.observability.logs import get_logger
 from chassis.postgres.polled_gauges import OUTBOX_GAUGES, PolledGauges, due_gauge
-from chassis.postgres.pool import database_name, latest_migration, migrate, open_pool
+from chassis.postgres.pool import ONE_PLAN, database_name, latest_migration, migrate, open_pool
 from chassis.postgres.retention import RetentionWorker
 from chassis.runtime.runtime import Runtime
 from contracts.callback_urls import callback_url
@@ -78,7 +78,7 @@ async def adapter(
     await migrate(database_url, schema, adapter_kit)
     async with (
         serve_http(health_app(runtime), settings.host, settings.port, limits=settings.http_limits.health),
-        open_pool(database_url, schema, runtime=runtime) as pool,
+        open_pool(database_url, schema, runtime=runtime, planner=ONE_PLAN) as pool,
         egress_client(policy) as client,
         provider_opened as provider,
         callbacks_read.running(),

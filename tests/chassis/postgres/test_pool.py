@@ -22,7 +22,7 @@ from tests.users import let_others_enter
 
 from chassis.errors import CannotStart
 from chassis.postgres.connect import refusal
-from chassis.postgres.pool import TRANSIENT, Pool, database_name, latest_migration, migrate, open_pool
+from chassis.postgres.pool import ONE_PLAN, TRANSIENT, Pool, database_name, latest_migration, migrate, open_pool
 from segue_cli.local.postgres import LocalPostgres, postgres
 
 FIRST = "CREATE TABLE things (id int PRIMARY KEY); SELECT pg_sleep(0.2);"
@@ -266,6 +266,31 @@ LIMITS = {
     "lock_timeout": "10000",
     "idle_in_transaction_session_timeout": "60000",
 }
+
+
+async def test_the_urls_options_take_precedence_over_how_statements_are_planned(database_url: str) -> None:
+    async with open_pool(database_url, "shop") as pool:
+        assert await pool.fetchval("SHOW random_page_cost") == "1.1"
+        assert await pool.fetchval("SHOW plan_cache_mode") == "auto"
+    separator = "&" if "?" in database_url else "?"
+    url = f"{database_url}{separator}options=-crandom_page_cost%3D2"
+    async with open_pool(url, "shop", planner=ONE_PLAN) as pool:
+        assert await pool.fetchval("SHOW random_page_cost") == "2"
+        assert await pool.fetchval("SHOW plan_cache_mode") == "force_generic_plan"
+
+
+async def test_a_table_that_grows_is_looked_up_by_its_index_from_the_first_plan_on(database_url: str) -> None:
+    async with open_pool(database_url, "public", max_size=1, planner=ONE_PLAN) as pool, pool.acquire() as connection:
+        await connection.execute("CREATE TABLE grown (id text PRIMARY KEY) WITH (autovacuum_enabled = false)")
+        for size in (100, 20_000):
+            await connection.execute("INSERT INTO grown SELECT n::text FROM generate_series($1 / 100, $1) AS n", size)
+            for _ in range(10):
+                await connection.fetch("SELECT id FROM grown WHERE id = ANY($1)", [str(n) for n in range(50)])
+        statement = "SELECT custom_plans FROM pg_prepared_statements WHERE statement LIKE '%FROM grown WHERE%'"
+        assert await connection.fetchval(statement) == 0
+    async with connected(database_url) as owner:
+        scans = "SELECT seq_scan, idx_scan > 0 FROM pg_stat_user_tables WHERE relname = 'grown'"
+        assert tuple(await owner.fetchrow(scans)) == (1, True), "read as a whole only to make the index"
 
 
 async def answers(pool: Pool) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from importlib.resources import files
 from types import ModuleType
@@ -66,22 +66,36 @@ SESSION: Final = {
     "idle_in_transaction_session_timeout": "60s",
 }
 """The settings of every connection; they take precedence over those in the URL's options."""
+PLANNER: Final = {"random_page_cost": "1.1"}
+"""The same, unless the URL's options have others: what Segue looks up has been written just before, and is in memory.
+
+With PostgreSQL's own 4, a table without statistics is read as a whole for some dozen of its keys, and a prepared
+statement goes on with that plan while the table grows.
+"""
+ONE_PLAN: Final = {**PLANNER, "plan_cache_mode": "force_generic_plan"}
+"""The same, for a service that finds all rows by their keys: no statement is planned anew for its arguments."""
 
 
 @asynccontextmanager
 async def open_pool(
-    url: str, schema: str, *, max_size: int = POOL_SIZE, runtime: Runtime | None = None
+    url: str,
+    schema: str,
+    *,
+    max_size: int = POOL_SIZE,
+    runtime: Runtime | None = None,
+    planner: Mapping[str, str] = PLANNER,
 ) -> AsyncIterator[Pool]:
     """A pool whose connections work in `schema`. Raises CannotStartYet if the database does not within 30 s.
 
-    `runtime` is told that the process depends on the database.
+    `runtime` is told that the process depends on the database. `planner` are settings of its connections, before which
+    those in the URL's options take precedence.
 
     Through a connection pooler such as PgBouncer, which may run each transaction in another session, every statement
     runs in a transaction that starts with the settings, and no statement is prepared. A pooler is detected by the
     process id that it reports, which is not the server's; `pgbouncer=true` or `false` in the URL takes precedence.
     """
     database = usable_url(url)
-    settings = {**database.parameters.settings, **SESSION, "search_path": schema}
+    settings = {**planner, **database.parameters.settings, **SESSION, "search_path": schema}
     name = {"application_name": f"segue-{schema}"}
 
     async def connect_as(_dsn: str | None = None, **more: Any) -> asyncpg.Connection[asyncpg.Record]:

@@ -16,7 +16,7 @@ from chassis.kafka.membership import member
 from chassis.kafka.subscriber import Gather
 from chassis.observability.logs import get_logger
 from chassis.postgres.polled_gauges import PolledGauges
-from chassis.postgres.pool import database_name, latest_migration, migrate, open_pool
+from chassis.postgres.pool import ONE_PLAN, database_name, latest_migration, migrate, open_pool
 from chassis.postgres.retention import RetentionTask, RetentionWorker
 from chassis.runtime.runtime import Runtime
 from contracts.topics import DEAD_LETTERS, TOPICS
@@ -45,7 +45,7 @@ async def app(settings: SinkSettings, runtime: Runtime) -> AsyncIterator[None]:
     artifacts = _artifact_store(settings, runtime)
     async with (
         serve_http(health_app(runtime), settings.host, settings.port, limits=settings.http_limits.health),
-        open_pool(url, SCHEMA, max_size=POOL_SIZE, runtime=runtime) as pool,
+        open_pool(url, SCHEMA, max_size=POOL_SIZE, runtime=runtime, planner=ONE_PLAN) as pool,
         partitions_kept(pool, runtime),
         RetentionWorker(pool, runtime, SCHEMA, _tasks(settings, artifacts)).running(),
         nullcontext() if artifacts is None else store_checked(artifacts, runtime, right="list"),

@@ -15,7 +15,7 @@ from chassis.kafka.membership import member
 from chassis.kafka.outbox import Outbox
 from chassis.observability.logs import get_logger
 from chassis.postgres.polled_gauges import OUTBOX_GAUGES, PolledGauges, due_gauge
-from chassis.postgres.pool import database_name, latest_migration, migrate, open_pool
+from chassis.postgres.pool import ONE_PLAN, database_name, latest_migration, migrate, open_pool
 from chassis.postgres.retention import RetentionWorker
 from chassis.runtime.runtime import Runtime
 from contracts.catalogue import CatalogueError, default_catalogue_path, load_catalogue
@@ -51,7 +51,7 @@ async def app(settings: OrchestratorSettings, runtime: Runtime) -> AsyncIterator
     await migrate(database_url, SCHEMA, orchestrator)
     async with (
         serve_http(health_app(runtime), settings.host, settings.port, limits=settings.http_limits.health),
-        open_pool(database_url, SCHEMA, runtime=runtime) as pool,
+        open_pool(database_url, SCHEMA, runtime=runtime, planner=ONE_PLAN) as pool,
     ):
         outbox = Outbox(pool, broker, runtime)
         routing = Routing(catalogue, policies, settings.music_provider, settings.providers)
