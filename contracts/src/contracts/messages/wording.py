@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
 
 from contracts.failures import FAILURES, LOST_OUTPUT, FailureKind
 from contracts.messages.attempts import (
@@ -30,66 +31,109 @@ from contracts.messages.requests import CancelRequested, CollectionRequested, Jo
 
 def describe(message: Message) -> str:
     """The text of a message in a job's log; texts of a provider are kept unchanged."""
-    match message:
-        case JobRequested():
-            return f"asked for {message.model or message.input.modality}"
-        case CancelRequested():
-            return f"asked to cancel: {message.reason}" if message.reason else "asked to cancel"
-        case ResolutionRequested():
-            return f"an operator says: {message.provider} {_verdict(message.provider_ref)}"
-        case CollectionRequested():
-            return f"an operator asks for the output at {message.provider} to be fetched again"
-    return _of_attempt(message) or _of_job(message) or message.TYPE
+    text = _TEXTS.get(type(message))
+    return message.TYPE if text is None else text(message)
 
 
-def _verdict(provider_ref: str | None) -> str:
-    return "never accepted it" if provider_ref is None else f"accepted it as {provider_ref}"
+def _requested(message: JobRequested) -> str:
+    return f"asked for {message.model or message.input.modality}"
 
 
-def _of_attempt(message: Message) -> str | None:
-    match message:
-        case AttemptFailed():
-            text = message.message or FAILURES[message.kind].meaning
-            cost = _cost(message)
-            return _then(f"known only now: {text}", cost, _GONE_ON) if message.late else _then(text, cost)
-        case AttemptAmbiguous():
-            until = f"{message.resolve_by:%H:%M:%S} UTC"
-            return f"{message.message}; it may have been accepted: it is looked for, and not sent again ({until})"
-        case AttemptSubmitting():
-            return f"submitting to {message.provider}: {message.endpoint}"
-        case AttemptSubmitted():
-            return f"{message.provider} accepted it as {message.provider_ref}"
-        case AttemptProgressed():
-            return message.message or _STAGES[message.stage] + _position(message.queue_position)
-        case AttemptSucceeded():
-            names = ", ".join(artifact.name for artifact in message.artifacts)
-            kept = f"late result: {names} kept on its attempt; {_GONE_ON}" if message.late else f"stored {names}"
-            return f"{kept}; {message.missing}" if message.missing else kept
-        case AttemptCancelled():
-            late = f"; {_GONE_ON}" if message.late else ""
-            cost = "may have cost" if message.may_have_cost else "cost nothing"
-            return (message.message or f"cancelled; {cost}") + late
-    return None
+def _cancel_requested(message: CancelRequested) -> str:
+    return f"asked to cancel: {message.reason}" if message.reason else "asked to cancel"
 
 
-def _of_job(message: Message) -> str | None:
-    match message:
-        case JobAccepted():
-            because = f"; {message.because}" if message.because else ""
-            skipped = _skipped(message.skipped, message.plan)
-            return f"may go to {', '.join(route.provider for route in message.plan) or 'no provider'}{because}{skipped}"
-        case JobStarted():
-            return f"{message.provider} has taken it"
-        case JobRerouted():
-            moved = f"moved from {message.from_provider} to {message.to_provider}: {message.message}"
-            return _then(moved, _paid_again(message)) + _skipped(message.skipped)
-        case JobSucceeded():
-            return _then(f"made by {message.provider} with {message.model}", _price(message))
-        case JobFailed():
-            return _then(message.message, _bill(message))
-        case JobCancelled():
-            return _EFFECTS[message.effect]
-    return None
+def _resolution_requested(message: ResolutionRequested) -> str:
+    ref = message.provider_ref
+    return f"an operator says: {message.provider} {'never accepted it' if ref is None else f'accepted it as {ref}'}"
+
+
+def _collection_requested(message: CollectionRequested) -> str:
+    return f"an operator asks for the output at {message.provider} to be fetched again"
+
+
+def _attempt_failed(message: AttemptFailed) -> str:
+    text = message.message or FAILURES[message.kind].meaning
+    cost = _cost(message)
+    return _then(f"known only now: {text}", cost, _GONE_ON) if message.late else _then(text, cost)
+
+
+def _ambiguous(message: AttemptAmbiguous) -> str:
+    until = f"{message.resolve_by:%H:%M:%S} UTC"
+    return f"{message.message}; it may have been accepted: it is looked for, and not sent again ({until})"
+
+
+def _submitting(message: AttemptSubmitting) -> str:
+    return f"submitting to {message.provider}: {message.endpoint}"
+
+
+def _submitted(message: AttemptSubmitted) -> str:
+    return f"{message.provider} accepted it as {message.provider_ref}"
+
+
+def _progressed(message: AttemptProgressed) -> str:
+    return message.message or _STAGES[message.stage] + _position(message.queue_position)
+
+
+def _attempt_succeeded(message: AttemptSucceeded) -> str:
+    names = ", ".join(artifact.name for artifact in message.artifacts)
+    kept = f"late result: {names} kept on its attempt; {_GONE_ON}" if message.late else f"stored {names}"
+    return f"{kept}; {message.missing}" if message.missing else kept
+
+
+def _attempt_cancelled(message: AttemptCancelled) -> str:
+    late = f"; {_GONE_ON}" if message.late else ""
+    cost = "may have cost" if message.may_have_cost else "cost nothing"
+    return (message.message or f"cancelled; {cost}") + late
+
+
+def _accepted(message: JobAccepted) -> str:
+    because = f"; {message.because}" if message.because else ""
+    skipped = _skipped(message.skipped, message.plan)
+    return f"may go to {', '.join(route.provider for route in message.plan) or 'no provider'}{because}{skipped}"
+
+
+def _started(message: JobStarted) -> str:
+    return f"{message.provider} has taken it"
+
+
+def _rerouted(message: JobRerouted) -> str:
+    moved = f"moved from {message.from_provider} to {message.to_provider}: {message.message}"
+    return _then(moved, _paid_again(message)) + _skipped(message.skipped)
+
+
+def _succeeded(message: JobSucceeded) -> str:
+    return _then(f"made by {message.provider} with {message.model}", _price(message))
+
+
+def _failed(message: JobFailed) -> str:
+    return _then(message.message, _bill(message))
+
+
+def _cancelled(message: JobCancelled) -> str:
+    return _EFFECTS[message.effect]
+
+
+# The sink and the gateway's tail describe every event: one look-up takes half as long as up to 17 checks of a class.
+_TEXTS: Final[Mapping[type[Message], Callable[[Any], str]]] = {
+    JobRequested: _requested,
+    CancelRequested: _cancel_requested,
+    ResolutionRequested: _resolution_requested,
+    CollectionRequested: _collection_requested,
+    AttemptFailed: _attempt_failed,
+    AttemptAmbiguous: _ambiguous,
+    AttemptSubmitting: _submitting,
+    AttemptSubmitted: _submitted,
+    AttemptProgressed: _progressed,
+    AttemptSucceeded: _attempt_succeeded,
+    AttemptCancelled: _attempt_cancelled,
+    JobAccepted: _accepted,
+    JobStarted: _started,
+    JobRerouted: _rerouted,
+    JobSucceeded: _succeeded,
+    JobFailed: _failed,
+    JobCancelled: _cancelled,
+}
 
 
 def _cost(failed: AttemptFailed) -> str:
