@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 from read_model.tables import Row, Rule, Table
 
@@ -18,10 +20,19 @@ def with_reports(state: State, reports: Iterable[tuple[Table, Row]]) -> State:
     column is added to the row, and the first one is kept.
     """
     after = dict(state)
-    for table, row in reports:
-        place = table, "/".join([row[name] for name in table.keys])
-        old = after.get(place)
-        after[place] = {**_empty(table), **row} if old is None else _merged(table, old, row)
+    ours: dict[tuple[Table, str], dict[str, Any]] = {}
+    """The rows that were made here. Those of `state` belong to it, and are copied before they change."""
+    for table, report in reports:
+        place = table, _key(table, report)
+        row = ours.get(place)
+        if row is None:
+            old = after.get(place)
+            row = ours[place] = after[place] = {**_empty(table), **(report if old is None else old)}
+            if old is None:
+                continue
+        _merge(table, row, report)
+        if not row.keys() >= report.keys():  # It has values without a column.
+            row |= {**report, **row}
     return after
 
 
@@ -40,25 +51,31 @@ def row_of(state: State, table: Table) -> Row | None:
     return next((row for (of, _), row in state.items() if of is table), None)
 
 
-def _merged(table: Table, old: Row, new: Row) -> Row:
-    row = {**new, **old}
-    for name in _named(table, "once"):
-        if old[name] is None:
-            row[name] = new.get(name)
-    for name in _named(table, "earliest"):
-        before, after = old[name], new.get(name)
+def _key(table: Table, row: Row) -> str:
+    key: str = row[table.keys[0]] if len(table.keys) == 1 else "/".join([row[name] for name in table.keys])
+    return key
+
+
+def _merge(table: Table, row: dict[str, Any], new: Row) -> None:
+    rules = _rules(table)
+    value_of = new.get
+    for name in rules.once:
+        if row[name] is None:
+            row[name] = value_of(name)
+    for name in rules.earliest:
+        before, after = row[name], value_of(name)
         if before is None or (after is not None and after < before):
             row[name] = after
-    for name in _named(table, "highest"):
-        before, after = old[name], new.get(name)
-        if before is None or (after is not None and after > before):
-            row[name] = after
-    for by, names in _latest(table).items():
-        before, after = old[by], new.get(by)
+    # Before the versions, which are among the highest, change.
+    for by, names in rules.latest:
+        before, after = row[by], value_of(by)
         if before is None or (after is not None and after > before):
             for name in names:
-                row[name] = new.get(name)
-    return row
+                row[name] = value_of(name)
+    for name in rules.highest:
+        before, after = row[name], value_of(name)
+        if before is None or (after is not None and after > before):
+            row[name] = after
 
 
 @cache
@@ -66,13 +83,22 @@ def _empty(table: Table) -> Row:
     return dict.fromkeys(table.names)
 
 
-@cache
-def _named(table: Table, rule: Rule) -> tuple[str, ...]:
-    return tuple(column.name for column in table.columns if column.rule == rule)
+@dataclass(frozen=True, slots=True)
+class _Rules:
+    """The columns of a table by their rule."""
+
+    once: tuple[str, ...]
+    earliest: tuple[str, ...]
+    highest: tuple[str, ...]
+    latest: tuple[tuple[str, tuple[str, ...]], ...]
+    """Each with the column that holds their version first."""
 
 
 @cache
-def _latest(table: Table) -> Mapping[str, Sequence[str]]:
-    """The columns with the rule `latest`, by the column that holds their version."""
-    columns = [column for column in table.columns if column.rule == "latest"]
-    return {by: [column.name for column in columns if column.by == by] for by in {column.by for column in columns}}
+def _rules(table: Table) -> _Rules:
+    def named(rule: Rule, by: str | None = None) -> tuple[str, ...]:
+        return tuple(c.name for c in table.columns if c.rule == rule and by in {None, c.by})
+
+    versions = dict.fromkeys(column.by for column in table.columns if column.rule == "latest")
+    latest = tuple((by, named("latest", by)) for by in versions)
+    return _Rules(named("once"), named("earliest"), named("highest"), latest)

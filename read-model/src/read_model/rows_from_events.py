@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from typing import Any, Final
 
@@ -36,18 +36,19 @@ def reports(message: Message, trace_id: str | None) -> Iterator[tuple[Table, Row
 
     `trace_id` is the message's trace id, 32 hexadecimal digits.
     """
+    # The most frequent messages come first: each check of a class takes time, for every event.
     match message:
+        case AttemptEvent():
+            yield ATTEMPTS, _attempt(message, trace_id)
+        case JobEvent():
+            yield JOBS, _job(message, trace_id)
+            yield TRACKS, _track(message, message.version, message.status) | _track_result(message)
         case JobRequested():
             yield JOBS, _job_of_request(message) | {"trace_id": trace_id}
             yield TRACKS, _track(message, 0, "queued") | _request_columns(message)
         case CancelRequested():
             yield JOBS, _job_of_cancel(message)
-        case JobEvent():
-            yield JOBS, _job(message) | {"trace_id": trace_id}
-            yield TRACKS, _track(message, message.version, message.status) | _track_result(message)
-        case AttemptEvent():
-            yield ATTEMPTS, _attempt(message) | {"trace_id": trace_id}
-    if isinstance(message, JobSucceeded | AttemptSucceeded):
+    if type(message) is JobSucceeded or type(message) is AttemptSucceeded:
         for artifact in message.artifacts:
             ids = {"attempt_id": message.attempt_id, "job_id": message.job_id}
             yield ARTIFACTS, ids | artifact.model_dump() | {"made_at": message.occurred_at}
@@ -89,7 +90,7 @@ def _request_columns(message: JobRequested) -> dict[str, Any]:
     return {"modality": message.input.modality, "requested_at": message.occurred_at}
 
 
-def _job(message: JobEvent) -> dict[str, Any]:
+def _job(message: JobEvent, trace_id: str | None) -> dict[str, Any]:
     return {
         "job_id": message.job_id,
         "track_id": message.track_id,
@@ -99,32 +100,51 @@ def _job(message: JobEvent) -> dict[str, Any]:
         "first_at": message.occurred_at,
         "updated_at": message.occurred_at,
         "finished_at": _finished_at(message),
-    } | _job_columns(message)
+        "trace_id": trace_id,
+        **_JOB_COLUMNS[type(message)](message),
+    }
 
 
-def _job_columns(message: JobEvent) -> dict[str, Any]:
-    match message:
-        case JobAccepted():
-            plan = [route.model_dump(mode="json") for route in message.plan]
-            return {
-                "plan_version": message.version,
-                "plan": plan,
-                "skipped": [route.model_dump(mode="json") for route in message.skipped],
-                "planned_model": plan[0]["model"] if plan else None,
-                "deadline_at": message.deadline_at,
-            } | ({"placed_version": message.version, "provider": plan[0]["provider"]} if plan else {})
-        case JobStarted():
-            return _placement(message, message.attempt_id, message.provider) | {"started_at": message.occurred_at}
-        case JobRerouted():
-            return _placement(message, message.to_attempt_id, message.to_provider)
-        case JobSucceeded():
-            return _placement(message, message.attempt_id, message.provider) | {"cost_usd": message.cost_usd}
-        case JobFailed():
-            error = message.model_dump(mode="json", include={"kind", "message", "attempts"})
-            return {"error": error, "cost_usd": message.cost_usd}
-        case JobCancelled():
-            return {"cancel_effect": message.effect, "cost_usd": message.cost_usd}
-    return {}
+def _accepted(message: JobAccepted) -> dict[str, Any]:
+    plan = [route.model_dump(mode="json") for route in message.plan]
+    return {
+        "plan_version": message.version,
+        "plan": plan,
+        "skipped": [route.model_dump(mode="json") for route in message.skipped],
+        "planned_model": plan[0]["model"] if plan else None,
+        "deadline_at": message.deadline_at,
+    } | ({"placed_version": message.version, "provider": plan[0]["provider"]} if plan else {})
+
+
+def _started(message: JobStarted) -> dict[str, Any]:
+    return _placement(message, message.attempt_id, message.provider) | {"started_at": message.occurred_at}
+
+
+def _rerouted(message: JobRerouted) -> dict[str, Any]:
+    return _placement(message, message.to_attempt_id, message.to_provider)
+
+
+def _succeeded(message: JobSucceeded) -> dict[str, Any]:
+    return _placement(message, message.attempt_id, message.provider) | {"cost_usd": message.cost_usd}
+
+
+def _failed(message: JobFailed) -> dict[str, Any]:
+    error = message.model_dump(mode="json", include={"kind", "message", "attempts"})
+    return {"error": error, "cost_usd": message.cost_usd}
+
+
+def _cancelled(message: JobCancelled) -> dict[str, Any]:
+    return {"cancel_effect": message.effect, "cost_usd": message.cost_usd}
+
+
+_JOB_COLUMNS: Final[Mapping[type[JobEvent], Callable[[Any], dict[str, Any]]]] = {
+    JobAccepted: _accepted,
+    JobStarted: _started,
+    JobRerouted: _rerouted,
+    JobSucceeded: _succeeded,
+    JobFailed: _failed,
+    JobCancelled: _cancelled,
+}
 
 
 def _placement(message: JobEvent, attempt_id: str, provider: str) -> dict[str, Any]:
@@ -149,7 +169,7 @@ def _track(message: JobRequested | JobEvent, version: int, status: str) -> dict[
 
 def _track_result(message: JobEvent) -> dict[str, Any]:
     end = {"finished_at": _finished_at(message)}
-    if not isinstance(message, JobSucceeded):
+    if type(message) is not JobSucceeded:
         return end
     main = next((a for a in message.artifacts if _playable(a)), message.artifacts[0])
     return end | {
@@ -166,38 +186,67 @@ def _playable(artifact: Artifact) -> bool:
     return artifact.content_type.startswith("audio/")
 
 
-def _attempt(message: AttemptEvent) -> dict[str, Any]:
-    same = ("attempt_id", "job_id", "track_id", "n", "provider", "model", "endpoint", "version", "provider_ref")
-    times = {"first_at": message.occurred_at, "updated_at": message.occurred_at}
-    return {name: getattr(message, name) for name in same} | times | _attempt_columns(message)
+def _attempt(message: AttemptEvent, trace_id: str | None) -> dict[str, Any]:
+    return {
+        "attempt_id": message.attempt_id,
+        "job_id": message.job_id,
+        "track_id": message.track_id,
+        "n": message.n,
+        "provider": message.provider,
+        "model": message.model,
+        "endpoint": message.endpoint,
+        "version": message.version,
+        "provider_ref": message.provider_ref,
+        "first_at": message.occurred_at,
+        "updated_at": message.occurred_at,
+        "trace_id": trace_id,
+        **_ATTEMPT_COLUMNS[type(message)](message),
+    }
 
 
-def _attempt_columns(message: AttemptEvent) -> dict[str, Any]:
-    end = {"finished_at": message.occurred_at}
-    match message:
-        case AttemptSubmitting():
-            return {"state": "submitting", "submitting_at": message.occurred_at}
-        case AttemptSubmitted():
-            return {"state": "running", "submitted_at": message.occurred_at}
-        case AttemptProgressed():
-            progress = {"queue_position": message.queue_position, "message": message.message}
-            return progress | {"state": _STATE_OF_STAGE[message.stage]}
-        case AttemptAmbiguous():
-            return {"state": "ambiguous", "message": message.message, "resolve_by": message.resolve_by}
-        case AttemptSucceeded():
-            outcome = {"message": message.missing, "cost_usd": message.cost_usd, "late": message.late}
-            return end | {"state": "succeeded", "accepted": True} | outcome
-        case AttemptCancelled():
-            cost_usd = None if message.may_have_cost else 0.0
-            outcome = {"message": message.message, "cost_usd": cost_usd, "late": message.late}
-            return end | {"state": "cancelled"} | outcome
-        case AttemptFailed():
-            names = ("error_code", "message", "http_status", "accepted", "late")
-            outcome = {name: getattr(message, name) for name in names} | {"cost_usd": message.known_cost_usd}
-            return end | {"state": "failed", "error_kind": message.kind} | outcome
-    raise TypeError(f"unknown attempt event: {message.TYPE}")
+def _submitting(message: AttemptSubmitting) -> dict[str, Any]:
+    return {"state": "submitting", "submitting_at": message.occurred_at}
 
 
+def _submitted(message: AttemptSubmitted) -> dict[str, Any]:
+    return {"state": "running", "submitted_at": message.occurred_at}
+
+
+def _progressed(message: AttemptProgressed) -> dict[str, Any]:
+    progress = {"queue_position": message.queue_position, "message": message.message}
+    return progress | {"state": _STATE_OF_STAGE[message.stage]}
+
+
+def _ambiguous(message: AttemptAmbiguous) -> dict[str, Any]:
+    return {"state": "ambiguous", "message": message.message, "resolve_by": message.resolve_by}
+
+
+def _attempt_succeeded(message: AttemptSucceeded) -> dict[str, Any]:
+    outcome = {"message": message.missing, "cost_usd": message.cost_usd, "late": message.late}
+    return {"finished_at": message.occurred_at, "state": "succeeded", "accepted": True} | outcome
+
+
+def _attempt_cancelled(message: AttemptCancelled) -> dict[str, Any]:
+    cost_usd = None if message.may_have_cost else 0.0
+    outcome = {"message": message.message, "cost_usd": cost_usd, "late": message.late}
+    return {"finished_at": message.occurred_at, "state": "cancelled"} | outcome
+
+
+def _attempt_failed(message: AttemptFailed) -> dict[str, Any]:
+    names = ("error_code", "message", "http_status", "accepted", "late")
+    outcome = {name: getattr(message, name) for name in names} | {"cost_usd": message.known_cost_usd}
+    return {"finished_at": message.occurred_at, "state": "failed", "error_kind": message.kind} | outcome
+
+
+_ATTEMPT_COLUMNS: Final[Mapping[type[AttemptEvent], Callable[[Any], dict[str, Any]]]] = {
+    AttemptSubmitting: _submitting,
+    AttemptSubmitted: _submitted,
+    AttemptProgressed: _progressed,
+    AttemptAmbiguous: _ambiguous,
+    AttemptSucceeded: _attempt_succeeded,
+    AttemptCancelled: _attempt_cancelled,
+    AttemptFailed: _attempt_failed,
+}
 _STATE_OF_STAGE: Final = {
     # In the first two stages the provider has not accepted the run: the attempt waits in Segue to be submitted again.
     "throttled": "queued",

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from chassis.postgres.pool import Pool
 from log_sink.projection.upsert import arguments, upsert
 from read_model.merge import State, rows_of, with_reports
-from read_model.tables import STATE, Row, Table
+from read_model.tables import STATE, TRACKS, Row, Table
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -70,3 +70,21 @@ async def test_the_merge_in_memory_is_that_of_the_statement_row_by_row(
     row_by_row = await stored([[row] for row in reported])
     assert merged(reported) == row_by_row
     assert await stored(batches) == row_by_row
+
+
+async def test_a_merge_changes_neither_the_state_nor_the_reports_that_it_is_given() -> None:
+    first: Row = {"track_id": "one", "version": 1, "status": "queued", "late": False}
+    then: Row = {"track_id": "one", "version": 2, "status": "running", "late": True, "expired_at": None}
+    before = with_reports({}, [(TRACKS, first)])
+    kept, reported = {place: dict(row) for place, row in before.items()}, dict(then)
+
+    after = with_reports(before, [(TRACKS, then), (TRACKS, {**then, "version": 3, "status": "succeeded"})])
+
+    assert (before, then) == (kept, reported)
+    row = after[TRACKS, "one"]
+    # What has no column is kept from the first report of it.
+    assert (row["version"], row["status"], row["late"], "expired_at" in row) == (3, "succeeded", False, True)
+    assert (first, with_reports(after, [])) == (
+        {"track_id": "one", "version": 1, "status": "queued", "late": False},
+        after,
+    )
