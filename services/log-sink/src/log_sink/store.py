@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import asyncpg
 from aiokafka import TopicPartition
@@ -21,7 +22,7 @@ from log_sink.log_events import LogSinkEvent
 from log_sink.metrics import MISSED, QUARANTINE_ROWS, QUARANTINED, REPEATED, STORED
 from log_sink.projection.event_rows import EVENT_COLUMNS, event_row, fits_jsonb
 from log_sink.projection.upsert import arguments, upsert
-from read_model.merge import rows_of, with_reports
+from read_model.merge import State, rows_of, with_reports
 from read_model.rows_from_events import reports
 from read_model.tables import STATE, Row, Table
 
@@ -72,6 +73,11 @@ VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING
 QUARANTINE_GAUGE: Final = GaugeQuery("SELECT count(*) FROM quarantine", QUARANTINE_ROWS.set)
 """The number of messages in the quarantine."""
 
+EVENTS_AT_ONCE: Final = 250
+"""The most events of one statement: the next one is made meanwhile."""
+
+Statement = tuple[str, Sequence[Sequence[Any]]]
+"""A statement and its arguments."""
 Partition = tuple[str, int]
 Spans = Mapping[Partition, tuple[int, int]]
 """The lowest offset of each partition, and the one after the highest."""
@@ -114,8 +120,7 @@ class Store:
             known = {row["event_id"] for row in await connection.fetch(_KNOWN, list(first))}
             fresh = [d for d in batch if first[d.event_id] is d and d.event_id not in known]
             if fresh:
-                await connection.execute(_INSERT, *zip(*map(event_row, fresh), strict=True))
-                await _merge(connection, fresh)
+                await _execute_each(connection, _statements(fresh))
         gaps = _skipped(spans, expected)
         self._noted = _joined(self._noted, {place: span for place, span in spans.items() if place not in gaps})
         stored = Counter(delivered.record.topic for delivered in fresh)
@@ -200,12 +205,32 @@ async def _advance(connection: Connection, spans: Spans, *, past_gaps: bool) -> 
     return expected
 
 
-async def _merge(connection: Connection, batch: Iterable[Delivered]) -> None:
-    """Merge the batch's reports about each row in memory, then its rows into the tables."""
-    state = with_reports({}, _reports(batch))
+async def _execute_each(connection: Connection, statements: Iterator[Statement]) -> None:
+    """Execute statements in their order. Each is made while the server executes the one before it."""
+    statement = next(statements, None)
+    while statement is not None:
+        query, values = statement
+        executing = asyncio.create_task(connection.execute(query, *values))
+        try:
+            await asyncio.sleep(0)  # It is sent.
+            statement = next(statements, None)
+        except BaseException:
+            executing.cancel()
+            await asyncio.gather(executing, return_exceptions=True)
+            raise
+        await executing
+
+
+def _statements(fresh: Sequence[Delivered]) -> Iterator[Statement]:
+    """The statements that store new events, then those that merge the state that follows from them into the tables."""
+    state: State = {}
+    for first in range(0, len(fresh), EVENTS_AT_ONCE):
+        part = fresh[first : first + EVENTS_AT_ONCE]
+        yield _INSERT, list(zip(*map(event_row, part), strict=True))
+        state = with_reports(state, _reports(part))
     for table in STATE:
         if rows := rows_of(state, table):
-            await connection.execute(upsert(table), *arguments(table, rows.values()))
+            yield upsert(table), arguments(table, rows.values())
 
 
 def _reports(batch: Iterable[Delivered]) -> Iterator[tuple[Table, Row]]:
