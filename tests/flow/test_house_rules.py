@@ -48,6 +48,7 @@ SLEEPS = {
     "chassis/src/chassis/postgres/pool.py": "at start, bounded, nothing runs yet",
     "chassis/src/chassis/postgres/migrations.py": "at start, bounded, nothing runs yet",
     "chassis/src/chassis/kafka/records.py": "a sleep of 0 s, so that other tasks run",
+    "services/log-sink/src/log_sink/store.py": "a sleep of 0 s, so that a statement is sent",
     "chassis/src/chassis/http/health.py": "its own task, cancelled with its block; it also watches the drain",
     "chassis/src/chassis/delivery/tail.py": "its own task, cancelled with its block",
     "chassis/src/chassis/kafka/consumer_lag.py": "a few looks, bounded by 2 s",
