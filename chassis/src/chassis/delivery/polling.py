@@ -1,7 +1,8 @@
-"""Polling a consumer without losing fetched records when a poll fails."""
+"""Polling a consumer without losing fetched records when a poll fails, and with many records at a time under load."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Set as AbstractSet
 from typing import Final
 
@@ -11,6 +12,28 @@ from chassis.kafka.records import Records
 
 _SETTLING_MS: Final = 50
 _NOWHERE: Final = TopicPartition("", -1)
+MANY: Final = 4
+"""So many records in one poll are of several jobs that go on at the same time."""
+GATHER_S: Final = 0.01
+"""The pause after such a poll, in seconds: a poll, and what follows from it, costs as much as several records."""
+ENOUGH: Final = 100
+"""After a poll of so many records more are waiting, and one poll costs little of what they cost."""
+
+
+class Gathering:
+    """Lets records gather between two polls while there are many, so that the next one returns more of them."""
+
+    def __init__(self) -> None:
+        self._many = False
+
+    async def pause(self) -> None:
+        """Wait before a poll, if the last one returned many records, and no more of them were waiting."""
+        if self._many:
+            await asyncio.sleep(GATHER_S)
+
+    def note(self, records: int, limit: int) -> None:
+        """Note how many records a poll returned, and how many at most."""
+        self._many = MANY <= records < min(limit, ENOUGH)
 
 
 async def poll(

@@ -17,7 +17,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from chassis.delivery.handling import arrived_at
-from chassis.delivery.polling import poll, positions
+from chassis.delivery.polling import Gathering, poll, positions
 from chassis.kafka.broker import METADATA_AGE_MS
 from chassis.kafka.metadata import TopicState, describe_topics, never_create_topics
 from chassis.kafka.records import Records, in_turns, read_past_unreadable
@@ -41,10 +41,6 @@ WINDOW_S: Final = 15 * 60
 LAST_RECORDS: Final = 2_000
 """Read from the end of each partition if the cluster cannot look up offsets by time, or has no record that recent."""
 _BATCH: Final = 1_000
-MANY: Final = 4
-"""This many records in one fetch are of several jobs that go on at the same time."""
-GATHER_S: Final = 0.01
-"""The pause after such a fetch, in seconds: each fetch costs as much as several records, and the next one has more."""
 _RETRY_S: Final = 1.0
 STOP_LIMIT_S: Final = 5.0
 
@@ -152,16 +148,17 @@ class Tail:
             consumer.assign([TopicPartition(name, n) for name, state in there.items() for n in state.partitions])
             await self._watch.look(consumer, at_once=True)
             await self._seek(consumer)
+            gathering = Gathering()
             while True:
                 if await self._watch.look(consumer) not in (None, there):
                     raise TopicsChanged
+                await gathering.pause()
                 records = await poll(consumer, timeout_ms=500, max_records=_BATCH)
+                gathering.note(len(records), _BATCH)
                 await self._take(records, positions(consumer))
                 self._show_lag(consumer)
                 if not records:
                     _require_alive(consumer)
-                elif MANY <= len(records) < _BATCH:
-                    await asyncio.sleep(GATHER_S)
         finally:
             self._consumer = None
             await stopped(consumer.stop(), within_s=STOP_LIMIT_S)
