@@ -16,6 +16,7 @@ from itertools import count
 from pathlib import Path
 from typing import Final, Protocol, TypeVar
 
+import asyncpg
 import httpx
 from bench.accepted import Answers, Endpoint, answers
 from bench.accounts import cpu_of
@@ -149,33 +150,33 @@ async def measure(kafka: str, sizes: Sizes, tell: Callable[[str], None]) -> Resu
         await _throughput(results, sizes, ours, {CELERY_STACK: celery, LITELLM_PROXY: proxy}, tell)
         await _answers(results, sizes, ours, celery, tell)
     if sizes.in_flight:
-        with _left_out_if_it_fails("jobs in flight", results, tell):
+        with left_out_if_it_fails("jobs in flight", results, tell):
             async with system(kafka) as ours:
                 results.held = await held(ours, sizes.in_flight, tell)
     if sizes.sink_events:
-        with _left_out_if_it_fails(f"a log sink alone with {sizes.sink_events} events", results, tell):
+        with left_out_if_it_fails(f"a log sink alone with {sizes.sink_events} events", results, tell):
             async with system(kafka) as ours:
                 results.sink = await sink_alone(ours, sizes.sink_events)
     if sizes.polled:
-        with _left_out_if_it_fails(f"{sizes.polled} runs in flight without webhooks", results, tell):
+        with left_out_if_it_fails(f"{sizes.polled} runs in flight without webhooks", results, tell):
             async with system(kafka, webhooks=False) as ours:
                 results.flight = await flight(ours, sizes.polled)
     if sizes.stored:
-        with _left_out_if_it_fails("reads with many attempts stored", results, tell):
+        with left_out_if_it_fails("reads with many attempts stored", results, tell):
             results.at_scale = await logs_at_scale(sizes.stored, tell)
     if sizes.killing_s and kafka == "apache":
-        with _left_out_if_it_fails("pauses", results, tell):
+        with left_out_if_it_fails("pauses", results, tell):
             results.pauses = await pauses(sizes.killing_s, tell)
     return results
 
 
 @contextmanager
-def _left_out_if_it_fails(what: str, results: Results, tell: Callable[[str], None]) -> Iterator[None]:
+def left_out_if_it_fails(what: str, results: Results, tell: Callable[[str], None]) -> Iterator[None]:
     """Keep what was measured before if one measure fails, with a line in the results that says so."""
     tell(f"start another Segue: {what}")
     try:
         yield
-    except (TimeoutError, AssertionError, httpx.HTTPError, ChildFailed, StackFailed) as error:
+    except (OSError, AssertionError, asyncpg.PostgresError, httpx.HTTPError, ChildFailed, StackFailed) as error:
         results.skipped.append(f"{what[0].upper()}{what[1:]}: not measured, {' '.join(repr(error).split())[:300]}")
         tell(results.skipped[-1])
 

