@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from contracts.failures import FailureKind
 from contracts.generation import Provider
 from contracts.messages.attempts import Artifact
-from contracts.messages.base import AttemptIdField, Items, Message, Timestamp, TrackIdField
+from contracts.messages.base import AttemptIdField, Items, Message, Timestamp, TrackIdField, require_own_attempt
 from contracts.modalities.fields import Text
 
 JobStatus = Literal["queued", "running", "succeeded", "failed", "cancelled"]
@@ -85,14 +85,22 @@ class JobAccepted(JobEvent):
     deadline_at: Timestamp
 
 
-class JobStarted(JobEvent):
+class _OfAttempt(JobEvent):
+    attempt_id: AttemptIdField
+    provider: Provider
+
+    @model_validator(mode="after")
+    def _attempt_matches_job(self) -> Self:
+        # The files of the attempt are those of the job.
+        require_own_attempt(self)
+        return self
+
+
+class JobStarted(_OfAttempt):
     """The first provider accepted the job's run."""
 
     TYPE: ClassVar[str] = "segue.job.started.v1"
     AWAITED: ClassVar[bool] = False
-
-    attempt_id: AttemptIdField
-    provider: Provider
 
 
 class JobRerouted(JobEvent):
@@ -113,13 +121,11 @@ class JobRerouted(JobEvent):
     price_usd: float | None = Field(default=None, ge=0, description="The expected cost of the next run.")
 
 
-class JobSucceeded(JobEvent):
+class JobSucceeded(_OfAttempt):
     """The job's outputs are in the artifact store."""
 
     TYPE: ClassVar[str] = "segue.job.succeeded.v1"
 
-    attempt_id: AttemptIdField
-    provider: Provider
     model: str
     artifacts: Items[Artifact] = Field(min_length=1)
     cost_usd: float | None = Field(default=None, ge=0, description="All attempts together, failed ones too.")
