@@ -10,7 +10,7 @@ from bench.accepted import Answers
 from bench.extended.flight import Flight
 from bench.extended.logs_at_scale import Read
 from bench.measures import Throughput
-from bench.rounds import ANSWER_S, AT_ONCE, SEGUE, Results
+from bench.rounds import ANSWER_S, AT_ONCE, CELERY_STACK, KEYED, SEGUE, Results
 
 T = TypeVar("T")
 HEAD = """# Results
@@ -80,14 +80,22 @@ def _answers(rounds: dict[str, list[Answers]]) -> list[str]:
         "## Accepted requests of one endpoint process\n",
         "32 at a time. Nothing works on the jobs meanwhile. Segue answers once all in-sync replicas have the job.\n",
         table(("endpoint", "requests/s", "CPU ms per request", "CPU ms of the client", "Segue accepts"), rows),
+        *_with_a_key(rounds),
     ]
 
 
-def _against(rounds: dict[str, list[T]], name: str, rate: Callable[[T], float]) -> str:
+def _with_a_key(rounds: dict[str, list[Answers]]) -> list[str]:
+    if not {KEYED, CELERY_STACK} <= rounds.keys():
+        return []
+    keyed = _against(rounds, CELERY_STACK, lambda each: each.per_s, ours=KEYED)
+    return [f"With an Idempotency-Key, Segue accepts {keyed}.\n"]
+
+
+def _against(rounds: dict[str, list[T]], name: str, rate: Callable[[T], float], ours: str = SEGUE) -> str:
     if name.startswith(SEGUE):
         return ""
-    pairs = zip(rounds[SEGUE], rounds[name], strict=True)
-    return f"{spread([rate(ours) / rate(theirs) for ours, theirs in pairs])} times as many"
+    pairs = zip(rounds[ours], rounds[name], strict=True)
+    return f"{spread([rate(one) / rate(other) for one, other in pairs])} times as many"
 
 
 def _alone(results: Results) -> list[str]:

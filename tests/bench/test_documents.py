@@ -17,7 +17,7 @@ from bench.extended.pauses import Bounded
 from bench.extended.sink import SinkRate
 from bench.job_cost import JobCost
 from bench.measures import Latencies, Throughput
-from bench.rounds import CELERY_STACK, SEGUE, Results
+from bench.rounds import CELERY_STACK, KEYED, SEGUE, Results
 
 DOCS = Path(__file__).parents[2] / "docs"
 TIMES = "\N{MULTIPLICATION SIGN}"
@@ -35,7 +35,11 @@ def results() -> Results:
         Latencies((27.0, 43.0), (26.0, 49.0), (53.0, 90.0)),
         JobCost({"gateway": 6}, {"gateway": 3, "orchestrator": 8}, {"segue.jobs": 4}, {"fal POST": 1}, {"fal": 1}, []),
         {SEGUE: [made(30), made(44), made(32)], CELERY_STACK: [made(3), made(4), made(4)]},
-        {SEGUE: [Answers(400, 1.0, 0.4)] * 3, CELERY_STACK: [Answers(200, 2.0, 0.3)] * 3},
+        {
+            SEGUE: [Answers(400, 1.0, 0.4)] * 3,
+            KEYED: [Answers(300, 1.2, 0.4)] * 3,
+            CELERY_STACK: [Answers(200, 2.0, 0.3)] * 3,
+        },
         {"gateway": 0.01},
         40_000,
         [Held(50, 35.0, 0.01, 110.0)],
@@ -47,13 +51,14 @@ def test_the_report_compares_pairs_of_one_round(results: Results) -> None:
     text = report(results)
     assert "| Segue | 32.0 (30.0 to 44.0) | 32.0 (32.0 to 32.0) |" in text
     assert "10.0 (8.0 to 11.0) times as many" in text
+    assert "With an Idempotency-Key, Segue accepts 1.5 (1.5 to 1.5) times as many." in text
     assert "litellm is skipped: no network" in text
     assert "| records: segue.jobs | 4 |" in text
 
 
 def test_the_chart_is_xml_with_a_bar_for_each_figure(results: Results) -> None:
     bars = ET.fromstring(chart(results)).findall("{http://www.w3.org/2000/svg}rect")  # noqa: S314
-    assert len(bars) == 2 + 2 + 3
+    assert len(bars) == 2 + 3 + 3
 
 
 def test_the_page_on_capacity_names_its_run_and_grows_with_the_rate(results: Results) -> None:
