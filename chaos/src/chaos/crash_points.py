@@ -146,7 +146,7 @@ POINTS: Final = {
     "dead_coordinator": Point(_PROCESS, _before, _cancel_coordinator),
     # In the gateway, and in the log sink.
     "before_202": Point("gateway.intake.publisher:Publisher.publish_and_tail", _after),
-    "sink_mid_batch": Point("log_sink.store:_merge", _before),
+    "sink_mid_batch": Point("log_sink.store:_execute_each", _after),
 }
 
 
