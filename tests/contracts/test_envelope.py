@@ -16,6 +16,7 @@ from contracts.envelope import Envelope, Skipped, Undecodable, UnknownMajor, dec
 from contracts.failures import FailureKind
 from contracts.ids import attempt_id_for, job_id_for
 from contracts.messages.attempts import AttemptFailed, AttemptSucceeded
+from contracts.messages.base import Message
 from contracts.messages.jobs import JobSucceeded
 from contracts.messages.requests import JobRequested
 from contracts.topics import MAX_MESSAGE_BYTES, MESSAGE_TYPES
@@ -79,6 +80,18 @@ def test_without_a_traceparent_there_is_no_header() -> None:
     decoded = decode(record.headers, record.value)
     assert isinstance(decoded, Envelope)
     assert decoded.traceparent is None
+
+
+def test_a_message_about_an_attempt_of_another_job_is_refused(example_messages: list[Message]) -> None:
+    about = [message for message in example_messages if "attempt_id" in type(message).model_fields]
+    assert {type(message) for message in about} == {
+        kind for kind in MESSAGE_TYPES.values() if "attempt_id" in kind.model_fields
+    }
+    for message in about:
+        body = message.model_dump(mode="json")
+        assert type(message).model_validate(body) == message
+        with pytest.raises(ValidationError, match="attempt_id is not one of job_id's"):
+            type(message).model_validate(body | {"attempt_id": attempt_id_for(job_id_for("default", "other"), 1)})
 
 
 @pytest.mark.parametrize(

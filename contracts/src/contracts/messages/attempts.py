@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Final, Literal, Self
+from typing import ClassVar, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -44,10 +44,7 @@ class AttemptEvent(Message):
     version: int = Field(ge=1, le=2**31 - 1, description="The number of the event among those of the attempt.")
     provider_ref: str | None = Field(default=None, max_length=300, description="The provider's id for the run.")
 
-    @model_validator(mode="after")
-    def _attempt_matches_job(self) -> Self:
-        require_own_attempt(self)
-        return self
+    _attempt_matches_job = model_validator(mode="after")(require_own_attempt)
 
     @property
     def subject(self) -> AttemptId:

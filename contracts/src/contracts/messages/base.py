@@ -20,6 +20,7 @@ class _FirstError(FailFast):
 
 
 T = TypeVar("T")
+M = TypeVar("M", bound="OfAttempt")
 Items = Annotated[tuple[T, ...], _FirstError()]
 """A tuple whose validation stops at the first invalid item: reporting a megabyte of invalid ones takes a minute."""
 
@@ -30,10 +31,11 @@ Timestamp = Annotated[AwareDatetime, Field(ge=_FIRST, lt=_LAST)]
 """A time that databases can store, also after a duration is added or subtracted."""
 
 
-def require_own_attempt(message: OfAttempt) -> None:
-    """Raises ValueError if the message's attempt does not belong to its job."""
+def require_own_attempt(message: M) -> M:
+    """The message, as a validator returns it. Raises ValueError if its attempt does not belong to its job."""
     if message.attempt_id.rpartition(".")[0] != message.job_id:  # Both have been validated.
         raise ValueError("attempt_id is not one of job_id's")
+    return message
 
 
 class OfAttempt(Protocol):

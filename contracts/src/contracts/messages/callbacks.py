@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Self
+from typing import ClassVar
 from uuid import UUID, uuid5
 
 from pydantic import Field, model_validator
@@ -22,10 +22,7 @@ class CallbackReceived(Message):
     delivery_id: str = Field(max_length=300, description="The provider's id for this delivery.")
     body: str = Field(max_length=1_000_000, description="The raw body.")
 
-    @model_validator(mode="after")
-    def _attempt_matches_job(self) -> Self:
-        require_own_attempt(self)
-        return self
+    _attempt_matches_job = model_validator(mode="after")(require_own_attempt)
 
     @property
     def subject(self) -> AttemptId:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Literal
 from zlib import crc32
 
 from pydantic import Field, JsonValue, model_validator
@@ -16,10 +16,7 @@ class _Command(Message):
     attempt_id: AttemptIdField
     provider: Provider
 
-    @model_validator(mode="after")
-    def _attempt_matches_job(self) -> Self:
-        require_own_attempt(self)
-        return self
+    _attempt_matches_job = model_validator(mode="after")(require_own_attempt)
 
     @property
     def subject(self) -> AttemptId:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -89,11 +89,7 @@ class _OfAttempt(JobEvent):
     attempt_id: AttemptIdField
     provider: Provider
 
-    @model_validator(mode="after")
-    def _attempt_matches_job(self) -> Self:
-        # The files of the attempt are those of the job.
-        require_own_attempt(self)
-        return self
+    _attempt_matches_job = model_validator(mode="after")(require_own_attempt)
 
 
 class JobStarted(_OfAttempt):

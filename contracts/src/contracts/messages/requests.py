@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Final, Literal, Self
+from typing import ClassVar, Final, Literal
 from zlib import crc32
 
 from pydantic import Field, model_validator
@@ -70,10 +70,7 @@ class _OperatorRequest(Message):
     attempt_id: AttemptIdField
     provider: Provider
 
-    @model_validator(mode="after")
-    def _attempt_matches_job(self) -> Self:
-        require_own_attempt(self)
-        return self
+    _attempt_matches_job = model_validator(mode="after")(require_own_attempt)
 
     @property
     def subject(self) -> AttemptId:
