@@ -12,7 +12,7 @@ from tests.patience import eventually
 
 from chassis.observability.telemetry import make_telemetry
 from chassis.postgres import retention
-from chassis.postgres.pool import Connection, Pool, open_pool
+from chassis.postgres.pool import ONE_PLAN, Connection, Pool, open_pool
 from chassis.postgres.retention import RetentionTask, RetentionWorker, delete_rows_task
 from chassis.runtime.runtime import Runtime
 from chassis.settings.service import LEAST_ROW_RETENTION_DAYS, ServiceSettings, WrongSettings, load_settings
@@ -21,7 +21,9 @@ from contracts.topics import DAY_S, TOPICS
 
 KEEP = timedelta(days=30)
 DELETE = """
-DELETE FROM things WHERE id IN (SELECT id FROM things WHERE made_at < now() - $1::interval ORDER BY id LIMIT $2)
+DELETE FROM things WHERE id IN (
+    SELECT id FROM things WHERE made_at < now() - $1::interval ORDER BY made_at LIMIT {limit}
+)
 """
 
 
@@ -45,6 +47,28 @@ async def make(pool: Pool, count: int, days: int) -> None:
 
 async def left(pool: Pool) -> int:
     return int(await pool.fetchval("SELECT count(*) FROM things"))
+
+
+async def test_a_batch_is_found_by_the_index_however_large_the_table_is(database_url: str, runtime: Runtime) -> None:
+    async with open_pool(database_url, "public") as pool:
+        await pool.execute("CREATE TABLE things (id serial PRIMARY KEY, made_at timestamptz NOT NULL)")
+        await pool.execute("ALTER TABLE things SET (autovacuum_enabled = false)")
+        await make(pool, 300_000, days=1)
+        await make(pool, 2 * retention.BATCH, days=40)
+        await pool.execute("CREATE INDEX by_age ON things (made_at)")
+        await pool.execute("ANALYZE things")
+    # A connection that has ended has reported what it read.
+    async with open_pool(database_url, "public") as pool:
+        before = await scans(pool)
+    async with open_pool(database_url, "public", planner=ONE_PLAN) as pool:
+        assert await RetentionWorker(pool, runtime, "toy", [things()]).once() == {"things": 2 * retention.BATCH}
+    async with open_pool(database_url, "public") as pool:
+        assert await scans(pool) == before
+
+
+async def scans(pool: Pool) -> int:
+    """How often `things` has been read as a whole."""
+    return int(await pool.fetchval("SELECT seq_scan FROM pg_stat_user_tables WHERE relname = 'things'"))
 
 
 def things(keep: timedelta = KEEP) -> RetentionTask:
@@ -90,7 +114,7 @@ async def test_one_replica_at_a_time(pool: Pool, runtime: Runtime) -> None:
 
 async def test_a_failing_task_does_not_prevent_the_others(pool: Pool, runtime: Runtime) -> None:
     await make(pool, 3, days=31)
-    broken = delete_rows_task("broken", "DELETE FROM nothing WHERE $1::interval IS NULL AND $2::int = 0", KEEP)
+    broken = delete_rows_task("broken", "DELETE FROM nothing WHERE $1::interval IS NULL AND {limit} = 0", KEEP)
     house = RetentionWorker(pool, runtime, "toy", [broken, things()])
     assert await house.once() == {"broken": 0, "things": 3}
 

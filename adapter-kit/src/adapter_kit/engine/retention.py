@@ -24,7 +24,7 @@ DELETE FROM attempts WHERE attempt_id IN (
     SELECT attempt_id FROM attempts
     WHERE state IN ('succeeded', 'failed', 'cancelled') AND next_action_at IS NULL AND updated_at < now() - $1::interval
       AND deadline_at < now() - $1::interval
-    ORDER BY updated_at LIMIT $2 FOR UPDATE SKIP LOCKED
+    ORDER BY updated_at LIMIT {limit} FOR UPDATE SKIP LOCKED
 )
 """
 

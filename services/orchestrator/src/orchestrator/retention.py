@@ -23,7 +23,7 @@ WITH gone AS (
     SELECT job_id FROM jobs
     WHERE state IN ('succeeded', 'failed', 'cancelled') AND next_action_at IS NULL AND updated_at < now() - $1::interval
       AND deadline_at < now() - $1::interval
-    ORDER BY updated_at LIMIT $2 FOR UPDATE SKIP LOCKED
+    ORDER BY updated_at LIMIT {limit} FOR UPDATE SKIP LOCKED
 ), ordered AS (
     DELETE FROM attempts USING gone WHERE attempts.job_id = gone.job_id
 )

@@ -58,7 +58,7 @@ SELECT tenant, key, fingerprint, traceparent, has_job FROM found WHERE has_job O
 _PURGE = """
 DELETE FROM idempotency WHERE (tenant, key) IN (
     SELECT tenant, key FROM idempotency WHERE created_at < now() - $1::interval
-    ORDER BY created_at LIMIT $2 FOR UPDATE SKIP LOCKED
+    ORDER BY created_at LIMIT {limit} FOR UPDATE SKIP LOCKED
 )
 """
 

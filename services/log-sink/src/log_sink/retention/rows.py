@@ -21,13 +21,13 @@ _MONTH: Final = re.compile(r"^events_([0-9]{4})_([0-9]{2})$")
 _DEFAULT_PARTITION: Final = """
 DELETE FROM events_default WHERE (event_id, occurred_at) IN (
     SELECT event_id, occurred_at FROM events_default
-    WHERE occurred_at < now() - $1::interval AND stored_at < now() - $1::interval LIMIT $2
+    WHERE occurred_at < now() - $1::interval AND stored_at < now() - $1::interval LIMIT {limit}
 )
 """
 _QUARANTINE: Final = """
 DELETE FROM quarantine WHERE (topic, kafka_partition, kafka_offset, digest) IN (
     SELECT topic, kafka_partition, kafka_offset, digest FROM quarantine
-    WHERE quarantined_at < now() - $1::interval ORDER BY quarantined_at LIMIT $2
+    WHERE quarantined_at < now() - $1::interval ORDER BY quarantined_at LIMIT {limit}
 )
 """
 
