@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from collections.abc import Sequence
 
 import pytest
@@ -82,3 +84,30 @@ async def test_an_exception_of_the_sleep_ends_the_retries() -> None:
 
     with pytest.raises(InterruptedError):
         await retry(Work(OSError("1")), OSError, pause_s=0.2, sleep=stop)
+
+
+@pytest.mark.parametrize("failures", [1, 2])
+async def test_what_a_try_that_failed_held_is_freed_without_a_collection_of_garbage(failures: int) -> None:
+    class Body:
+        pass
+
+    bodies: weakref.WeakSet[Body] = weakref.WeakSet()
+
+    async def work() -> int:
+        body = Body()
+        bodies.add(body)
+        if (tries := tries_of.pop()) <= failures:
+            raise OSError(f"try {tries}, with {body}")
+        return tries
+
+    async def sleep(_: float) -> None:
+        pass
+
+    tries_of = [3, 2, 1]
+    gc.collect()
+    gc.disable()
+    try:
+        assert await retry(work, OSError, pause_s=0.1, sleep=sleep) == failures + 1
+        assert not bodies
+    finally:
+        gc.enable()

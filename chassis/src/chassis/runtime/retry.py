@@ -55,7 +55,10 @@ async def retry(
         nonlocal first
         if first is not None:
             error, first = first, None
-            raise error
+            try:
+                raise error
+            finally:
+                del error  # It has this frame, which would keep it and all that it holds.
         return await work()
 
     wait = wait_random_exponential if random_pauses else wait_exponential
