@@ -17,6 +17,7 @@ from tests.builders import job_requested
 from tests.gateway.conftest import SEED
 
 import gateway
+from chassis.observability.telemetry import trace_id_of
 from chassis.postgres.pool import migrate, open_pool
 from contracts.ids import job_id_for
 from gateway.context import TENANT
@@ -24,6 +25,9 @@ from gateway.intake import idempotency
 from gateway.intake.idempotency import TOGETHER_LIMIT_S, Fingerprints, FirstUse, Use
 from gateway.intake.track_request import TrackRequest
 from gateway.queries.database import READ_LIMIT_S, Database
+from gateway.queries.errors import ReadModelUnavailable
+from gateway.queries.model import Job
+from gateway.queries.read_model_sql import ReadModel
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -264,3 +268,36 @@ async def test_a_key_is_stored_before_the_log_sink_has_made_its_view(world: Any)
         assert await fingerprints.remember_and_find(use) is None
         assert await fingerprints.remember(use) == FirstUse("a body", None)
         assert await fingerprints.remember(use._replace(fingerprint="another")) == FirstUse("a body", None)
+
+
+async def test_a_job_that_exists_and_cannot_be_read_is_not_published_again(
+    world: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = str(uuid4())
+    job_id = await stored_and_forgotten(world, key)
+
+    async def unreadable(*_: Any) -> Any:
+        raise ReadModelUnavailable("this job")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ReadModel, "job", unreadable)
+        answer = await world.post(idempotency_key=key)
+    assert (answer.status_code, answer.json()["type"]) == (503, "urn:segue:problem:read-model-away")
+    assert world.parts.tail.known(job_id).job is None
+    await assert_finds_its_job(world, key, job_id)
+
+
+async def test_a_job_that_runs_again_has_no_trace_of_a_request_that_was_refused(
+    world: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = str(uuid4())
+    await stored_and_forgotten(world, key)
+    refused = await world.post({"prompt": "another"}, idempotency_key=key)
+    assert refused.status_code == 422
+    monkeypatch.setattr(Job, "runs_again", lambda *_: True)
+    again = await world.post(idempotency_key=key)
+    assert again.status_code == 202
+    async with connected(world.database_url) as connection:
+        row = "SELECT traceparent FROM gateway.idempotency WHERE key = $1"
+        of_the_refused = trace_id_of(await connection.fetchval(row, key))
+    assert again.json()["trace_id"] not in (None, of_the_refused)

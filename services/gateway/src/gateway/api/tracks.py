@@ -156,8 +156,8 @@ async def _accept(
         require_same(fingerprint, of_job or of_row)
         if stored is not None and not stored.runs_again(now, keep_rows):
             return gateway.present.accepted(job_id, track_id, stored.trace_id)
-        # The repeat of a request that got a 503 belongs to the trace of the first try.
-        parent = first.traceparent if first else parent
+        if first is not None and first.fingerprint == fingerprint:
+            parent = first.traceparent  # The repeat of a request that got a 503 belongs to the trace of the first try.
     # A gateway without a recent reading of Kafka's clock may set a deadline that has passed; the confirmation of the
     # first message is such a reading. The orchestrator discards the late request and runs the second one.
     for is_last in (False, True):
@@ -184,14 +184,18 @@ async def _accept(
 
 
 async def _known(gateway: Gateway, use: Use) -> tuple[FirstUse | None, Job | None]:
-    """The first use of the key and the job in the read model, each None if the database does not answer."""
+    """The first use of the key and the job in the read model, each None if the database does not answer.
+
+    Raises ReadModelUnavailable if the read model has the job and cannot return it: published once more, one that ended
+    long ago would run, and cost, again.
+    """
     # The read model is asked after a first use as well: its key may have been deleted, or may have been generated for
     # a request without one, which is not stored.
     first = await gateway.fingerprints.remember_and_find(use)
     if first is not None and not first.has_job:
         return first, None
     if first is not None:
-        return first, await gateway.lookup.stored(use.job_id, use.tenant, known_to_exist=True)
+        return first, await gateway.lookup.existing(use.job_id, use.tenant)
     return await asyncio.gather(gateway.fingerprints.remember(use), gateway.lookup.stored(use.job_id, use.tenant))
 
 

@@ -70,9 +70,8 @@ class Lookup:
     def __init__(
         self, tail: JobTail, reads: ReadModel, catch_up: Callable[[], Awaitable[None]], now: Callable[[], datetime]
     ) -> None:
-        """`catch_up` waits until the tail has read all records that its topics have at the time of the call.
-
-        `now` returns the time by the database's clock.
+        """`catch_up` waits until the tail has read all records that its topics have at the time of the call; `now` returns
+        the time by the database's clock.
         """
         self._tail = tail
         self._reads = reads
@@ -97,16 +96,18 @@ class Lookup:
             raise NotFound("job", job_id)
         return Found(job)
 
-    async def stored(self, job_id: str, tenant: str, *, known_to_exist: bool = False) -> Job | None:
+    async def stored(self, job_id: str, tenant: str) -> Job | None:
         """One job from the read model alone; None if there is none, or if the database does not answer within 2 s."""
         try:
-            ends_at = asyncio.get_running_loop().time() + _STORED_LIMIT_S
-            if not known_to_exist and not await self._reads.exists(job_id, tenant, _STORED_LIMIT_S):
-                return None
-            async with asyncio.timeout_at(ends_at):
-                return job_of(await self._reads.job(job_id, tenant))
+            async with asyncio.timeout(_STORED_LIMIT_S):
+                known = await self._reads.exists(job_id, tenant, _STORED_LIMIT_S)
+                return await self.existing(job_id, tenant) if known else None
         except (ReadModelUnavailable, TimeoutError):
             return None
+
+    async def existing(self, job_id: str, tenant: str) -> Job | None:
+        """A job that the read model has; None if it was deleted just now."""
+        return job_of(await self._reads.job(job_id, tenant))
 
     async def log(self, job_id: str, tenant: str) -> tuple[Job, list[LogLine]]:
         """A job and the lines of its log in causal order; those of the tail alone if the database is unavailable."""
