@@ -33,9 +33,15 @@ Timestamp = Annotated[AwareDatetime, Field(ge=_FIRST, lt=_LAST)]
 
 def require_own_attempt(message: M) -> M:
     """The message, as a validator returns it. Raises ValueError if its attempt does not belong to its job."""
-    if message.attempt_id.rpartition(".")[0] != message.job_id:  # Both have been validated.
-        raise ValueError("attempt_id is not one of job_id's")
+    require_own(message.job_id, attempt_id=message.attempt_id)
     return message
+
+
+def require_own(job_id: JobId, **attempt_ids: AttemptId) -> None:
+    """Raises ValueError, with the field's name, for an id that is not that of an attempt of the job; all are valid."""
+    for field, attempt_id in attempt_ids.items():
+        if attempt_id.rpartition(".")[0] != job_id:
+            raise ValueError(f"{field} is not one of job_id's")
 
 
 class OfAttempt(Protocol):

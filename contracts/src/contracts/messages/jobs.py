@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from contracts.failures import FailureKind
 from contracts.generation import Provider
 from contracts.messages.attempts import Artifact
-from contracts.messages.base import AttemptIdField, Items, Message, Timestamp, TrackIdField, require_own_attempt
+from contracts.messages.base import (
+    AttemptIdField,
+    Items,
+    Message,
+    Timestamp,
+    TrackIdField,
+    require_own,
+    require_own_attempt,
+)
 from contracts.modalities.fields import Text
 
 JobStatus = Literal["queued", "running", "succeeded", "failed", "cancelled"]
@@ -115,6 +123,11 @@ class JobRerouted(JobEvent):
     skipped: Items[SkippedRoute] = Field(default=(), description="Providers that were skipped meanwhile, and why.")
     cost_usd: float | None = Field(default=None, ge=0, description="The cost of the failed attempt.")
     price_usd: float | None = Field(default=None, ge=0, description="The expected cost of the next run.")
+
+    @model_validator(mode="after")
+    def _attempts_match_job(self) -> Self:
+        require_own(self.job_id, from_attempt_id=self.from_attempt_id, to_attempt_id=self.to_attempt_id)
+        return self
 
 
 class JobSucceeded(_OfAttempt):
