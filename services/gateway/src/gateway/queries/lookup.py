@@ -70,8 +70,8 @@ class Lookup:
     def __init__(
         self, tail: JobTail, reads: ReadModel, catch_up: Callable[[], Awaitable[None]], now: Callable[[], datetime]
     ) -> None:
-        """`catch_up` waits until the tail has read all records that its topics have at the time of the call; `now` returns
-        the time by the database's clock.
+        """`catch_up` waits until the tail has read all records that its topics have at the time of the call;
+        `now` returns the time by the database's clock.
         """
         self._tail = tail
         self._reads = reads
