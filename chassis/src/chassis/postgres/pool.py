@@ -70,10 +70,14 @@ PLANNER: Final = {"random_page_cost": "1.1"}
 """The same, unless the URL's options have others: what Segue looks up has been written just before, and is in memory.
 
 With PostgreSQL's own 4, a table without statistics is read as a whole for some dozen of its keys, and a prepared
-statement goes on with that plan while the table grows.
+statement goes on with that plan while the table grows. One that was analyzed while it was empty is read as a whole in
+any case, until it is analyzed again, which autovacuum does within about a minute.
 """
 ONE_PLAN: Final = {**PLANNER, "plan_cache_mode": "force_generic_plan"}
-"""The same, for a service that finds all rows by their keys: no statement is planned anew for its arguments."""
+"""The same, for a service that finds all rows by their keys: no statement is planned anew for its arguments.
+
+A limit has to be a part of such a statement's text, if the plan depends on it.
+"""
 
 
 @asynccontextmanager
