@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import datetime
 
 import pytest
+from tests.chassis.toy import request, runtime_for, send, toy, until
 
-from chassis.delivery.polling import ENOUGH, GATHER_S, MANY, Gathering
+from chassis.delivery import polling
+from chassis.delivery.polling import ENOUGH, GATHER_S, MANY, PollPause
+from chassis.delivery.tail import Tail
+from chassis.settings.kafka.cluster import KafkaCluster
+from contracts.envelope import Envelope
+from contracts.topics import PARTITIONS, REQUESTS
+
+RECORDS = MANY * PARTITIONS
+"""Some partition has so many of them that one poll returns `MANY`."""
 
 
 @pytest.mark.parametrize(
@@ -30,9 +40,54 @@ async def test_records_gather_while_several_jobs_go_on_and_nothing_waits(
         found.append(seconds)
 
     monkeypatch.setattr(asyncio, "sleep", sleep)
-    gathering = Gathering()
-    await gathering.pause()
+    pause = PollPause()
+    await pause.wait()
     assert found == []
-    gathering.note(records, limit)
-    await gathering.pause()
+    pause.note(records, limit)
+    await pause.wait()
     assert found == pauses
+
+
+@pytest.fixture
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Before each poll: whether it waits. A batch of any size is one that others may join."""
+    waited: list[bool] = []
+    wait = PollPause.wait
+
+    async def noted(pause: PollPause) -> None:
+        waited.append(pause._many)
+        await wait(pause)
+
+    monkeypatch.setattr(PollPause, "wait", noted)
+    monkeypatch.setattr(polling, "ENOUGH", 10 * RECORDS)
+    return waited
+
+
+async def test_a_consumer_waits_after_many_records_and_not_before(
+    embedded_kafka: str, database_url: str, waits: list[bool]
+) -> None:
+    await send(embedded_kafka, [request(n) for n in range(RECORDS)])
+
+    async def done() -> bool:
+        return len(set(await made.commits())) == RECORDS and waits[-1:] == [False]
+
+    async with toy(embedded_kafka, database_url, runtime_for()) as made:
+        await until(done)
+    assert waits[0] is False
+    assert any(waits)
+
+
+async def test_a_tail_waits_after_many_records_and_not_before(embedded_kafka: str, waits: list[bool]) -> None:
+    await send(embedded_kafka, [request(n) for n in range(RECORDS)])
+    taken: list[Envelope] = []
+
+    async def done() -> bool:
+        return len(taken) >= RECORDS and waits[-1:] == [False]
+
+    def take(envelope: Envelope, _arrived_at: datetime | None) -> None:
+        taken.append(envelope)
+
+    async with Tail(KafkaCluster(embedded_kafka), (REQUESTS,), take, runtime_for("tailing")).running():
+        await until(done)
+    assert waits[0] is False
+    assert any(waits)

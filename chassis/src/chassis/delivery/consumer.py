@@ -21,7 +21,7 @@ from chassis.delivery.dead_letters import EVERYTHING, DeadLetter, DeadLetterPubl
 from chassis.delivery.dlq_limit import DlqLimit, DlqLimitExceeded
 from chassis.delivery.handling import AWAY, Delivered, Found, Handler, Handling, Keep, Stopping, TooSlow, arrived_at
 from chassis.delivery.offsets import LEAVING_LIMIT_S, LogStarts, Offsets, log_starts, past, rewind
-from chassis.delivery.polling import Gathering, idle, poll, positions
+from chassis.delivery.polling import PollPause, idle, poll, positions
 from chassis.delivery.progress import ConsumerProgress
 from chassis.delivery.spans import BatchSpans
 from chassis.kafka.broker import SegueBroker
@@ -79,7 +79,7 @@ class BatchConsumer:
         self._limit = limit or DlqLimit()
         self._handling = Handling(runtime, handler, keep, self._limit, self._while_held)
         self._batch_size = BatchSize(BATCH_RECORDS)
-        self._gathering = Gathering()
+        self._poll_pause = PollPause()
         self._progress = ConsumerProgress(runtime.service)
         self._polled: Mapping[TopicPartition, int] = {}
         """The end position of the last poll, by partition."""
@@ -131,9 +131,9 @@ class BatchConsumer:
         size, aside = self._batch_size.turn(consumer.assignment(), now)
         timeout_ms = _PROBE_MS if aside else _POLL_MS
         with self._progress.polling():
-            await self._gathering.pause()
+            await self._poll_pause.wait()
             records = await poll(consumer, timeout_ms=timeout_ms, max_records=size, without=self._failed_at | aside)
-        self._gathering.note(len(records), size)
+        self._poll_pause.note(len(records), size)
         self._watch.note_denied(None)
         self._polled = positions(consumer)
         if not records:

@@ -20,13 +20,13 @@ ENOUGH: Final = 100
 """After a poll of so many records more are waiting, and one poll costs little of what they cost."""
 
 
-class Gathering:
+class PollPause:
     """Lets records gather between two polls while there are many, so that the next one returns more of them."""
 
     def __init__(self) -> None:
         self._many = False
 
-    async def pause(self) -> None:
+    async def wait(self) -> None:
         """Wait before a poll, if the last one returned many records, and no more of them were waiting."""
         if self._many:
             await asyncio.sleep(GATHER_S)

@@ -17,7 +17,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from chassis.delivery.handling import arrived_at
-from chassis.delivery.polling import Gathering, poll, positions
+from chassis.delivery.polling import PollPause, poll, positions
 from chassis.kafka.broker import METADATA_AGE_MS
 from chassis.kafka.metadata import TopicState, describe_topics, never_create_topics
 from chassis.kafka.records import Records, in_turns, read_past_unreadable
@@ -148,13 +148,13 @@ class Tail:
             consumer.assign([TopicPartition(name, n) for name, state in there.items() for n in state.partitions])
             await self._watch.look(consumer, at_once=True)
             await self._seek(consumer)
-            gathering = Gathering()
+            pause = PollPause()
             while True:
                 if await self._watch.look(consumer) not in (None, there):
                     raise TopicsChanged
-                await gathering.pause()
+                await pause.wait()
                 records = await poll(consumer, timeout_ms=500, max_records=_BATCH)
-                gathering.note(len(records), _BATCH)
+                pause.note(len(records), _BATCH)
                 await self._take(records, positions(consumer))
                 self._show_lag(consumer)
                 if not records:
