@@ -20,7 +20,6 @@ class _FirstError(FailFast):
 
 
 T = TypeVar("T")
-M = TypeVar("M", bound="OfAttempt")
 Items = Annotated[tuple[T, ...], _FirstError()]
 """A tuple whose validation stops at the first invalid item: reporting a megabyte of invalid ones takes a minute."""
 
@@ -29,19 +28,6 @@ _LAST: Final = datetime(3000, 1, 1, tzinfo=UTC)
 
 Timestamp = Annotated[AwareDatetime, Field(ge=_FIRST, lt=_LAST)]
 """A time that databases can store, also after a duration is added or subtracted."""
-
-
-def require_own_attempt(message: M) -> M:
-    """The message, as a validator returns it. Raises ValueError if its attempt does not belong to its job."""
-    require_own(message.job_id, attempt_id=message.attempt_id)
-    return message
-
-
-def require_own(job_id: JobId, **attempt_ids: AttemptId) -> None:
-    """Raises ValueError, with the field's name, for an id that is not that of an attempt of the job; all are valid."""
-    for field, attempt_id in attempt_ids.items():
-        if attempt_id.rpartition(".")[0] != job_id:
-            raise ValueError(f"{field} is not one of job_id's")
 
 
 class OfAttempt(Protocol):
@@ -56,6 +42,22 @@ class OfAttempt(Protocol):
     def attempt_id(self) -> AttemptId:
         """The attempt's id."""
         ...
+
+
+M = TypeVar("M", bound=OfAttempt)
+
+
+def require_own_attempt(message: M) -> M:
+    """The message, as a validator returns it. Raises ValueError if its attempt does not belong to its job."""
+    require_own(message.job_id, attempt_id=message.attempt_id)
+    return message
+
+
+def require_own(job_id: JobId, **attempt_ids: AttemptId) -> None:
+    """Raises ValueError, with the field's name, for an id that is not that of an attempt of the job; all are valid."""
+    for field, attempt_id in attempt_ids.items():
+        if attempt_id.rpartition(".")[0] != job_id:
+            raise ValueError(f"{field} is not one of job_id's")
 
 
 class Message(BaseModel):
