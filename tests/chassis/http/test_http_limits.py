@@ -595,7 +595,7 @@ async def test_a_request_is_answered_whatever_the_forwarded_header_of_a_trusted_
 
 
 async def test_slow_requests_do_not_block_others() -> None:
-    async with site(replace(PATIENT, connections=200)) as here, crowd(here, 3 * MAX_IN_PROGRESS, HELD):
+    async with site(replace(PATIENT, connections=400)) as here, crowd(here, 3 * MAX_IN_PROGRESS, HELD):
         await until(lambda: here.held == 3 * MAX_IN_PROGRESS)
         assert await fine(here)
 

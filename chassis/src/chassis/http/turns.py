@@ -13,7 +13,7 @@ from typing import Final, Protocol
 
 STARTED_PER_ITERATION: Final = 4
 """Requests started in one iteration of the event loop."""
-MAX_IN_PROGRESS: Final = 16
+MAX_IN_PROGRESS: Final = 32
 """Requests in progress at a time: enough to keep what they wait for, as the database, busy."""
 SLOW_S: Final = 0.5
 """A request that takes longer than this many seconds waits for something that does not answer; it stops counting as in
