@@ -38,6 +38,9 @@ from segue_cli.stack.components import StackFailed
 SEGUE: Final = "Segue"
 CELERY_STACK: Final = "FastAPI + Celery"
 LITELLM_PROXY: Final = "LiteLLM"
+LITELLM_ONCE: Final = "LiteLLM without retries"
+SLOW: Final = frozenset({CELERY_STACK, LITELLM_PROXY})
+"""They get a fifth of the jobs: one makes a job at a time, the other waits some seconds for each."""
 KEYED: Final = "Segue with an Idempotency-Key"
 ANSWER_S: Final = 0.05
 """How long a provider takes to answer a POST while the throughput is measured."""
@@ -51,7 +54,7 @@ class Sizes:
 
     rounds: int
     jobs: int
-    """Failover jobs of Segue and LiteLLM in a round; Celery's worker, which makes one at a time, gets a fifth."""
+    """Failover jobs of Segue in a round."""
     alone: int
     """Jobs that run one after the other for the latencies."""
     seconds: float
@@ -147,7 +150,9 @@ async def measure(kafka: str, sizes: Sizes, tell: Callable[[str], None]) -> Resu
         results.idle = {part: s / IDLE_S for part, s in idle.by_part.items()}
         celery = await _peer(CELERY_STACK, celery_stack(ours.addresses, ours.counts, _ignore), cleanup, results, tell)
         proxy = await _peer(LITELLM_PROXY, litellm_proxy(ours.addresses, folder, _ignore), cleanup, results, tell)
-        await _throughput(results, sizes, ours, {CELERY_STACK: celery, LITELLM_PROXY: proxy}, tell)
+        once = proxy and proxy.without_retries
+        peers = {CELERY_STACK: celery, LITELLM_PROXY: proxy, LITELLM_ONCE: once}
+        await _throughput(results, sizes, ours, peers, tell)
         await _answers(results, sizes, ours, celery, tell)
     if sizes.in_flight:
         with left_out_if_it_fails("jobs in flight", results, tell):
@@ -189,7 +194,8 @@ async def _throughput(
     runs: dict[str, Callable[[], Awaitable[Throughput]]] = {SEGUE: partial(throughput, ours, sizes.jobs, AT_ONCE)}
     for name, peer in peers.items():
         if peer is not None:
-            runs[name] = partial(peer.throughput, sizes.jobs // 5 if name == CELERY_STACK else sizes.jobs, AT_ONCE)
+            jobs = max(AT_ONCE, sizes.jobs // 5) if name in SLOW else sizes.jobs
+            runs[name] = partial(peer.throughput, jobs, AT_ONCE)
     before = await ours.database_bytes()
     for n in range(sizes.rounds):
         for name, run in runs.items():

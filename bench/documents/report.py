@@ -42,6 +42,7 @@ def _throughput(rounds: dict[str, list[Throughput]]) -> list[str]:
     rows = [
         (
             name,
+            str(found[0].jobs),
             spread([each.jobs_per_s for each in found]),
             spread([each.cpu_ms_per_job for each in found]),
             _against(rounds, name, lambda each: each.jobs_per_s),
@@ -54,9 +55,9 @@ def _throughput(rounds: dict[str, list[Throughput]]) -> list[str]:
     connections = statistics.median(each.connections for each in ours)
     return [
         "## Failover jobs\n",
-        f"Rounds of {ours[0].jobs} jobs, requested over {AT_ONCE} connections.\n",
+        f"The jobs of a round are requested over {AT_ONCE} connections.\n",
         f"Each POST to a provider is answered after {1000 * ANSWER_S:.0f} ms. Both POSTs are real.\n",
-        table(("system", "jobs/s", "CPU ms per job", "Segue makes", "of which"), rows),
+        table(("system", "jobs a round", "jobs/s", "CPU ms per job", "Segue makes", "of which"), rows),
         f"Segue's providers saw {requests:.1f} requests and {connections:.1f} new connections per job.\n",
     ]
 

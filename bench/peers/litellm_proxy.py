@@ -10,7 +10,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import httpx
@@ -29,13 +29,20 @@ class LiteLlm:
 
     api: httpx.AsyncClient
     parts: Mapping[str, int]
+    options: Mapping[str, object] = field(default_factory=dict)
+    """What each request asks of the proxy, beside its image."""
+
+    @property
+    def without_retries(self) -> LiteLlm:
+        """The same proxy, which is asked to send each image to a deployment only once."""
+        return replace(self, options={"num_retries": 0})
 
     async def throughput(self, jobs: int, at_once: int) -> Throughput:
         """Request images over `at_once` connections, each refused by the first deployment and made by the second."""
         run = uuid.uuid4().hex[:8]
 
         async def request(n: int) -> None:
-            body = {"model": "first", "prompt": f"refused {run} {n}"}
+            body = {"model": "first", "prompt": f"refused {run} {n}", **self.options}
             (await self.api.post("/v1/images/generations", json=body)).raise_for_status()
 
         with cpu_of(self.parts) as cpu:
@@ -58,8 +65,8 @@ async def litellm_proxy(addresses: Mapping[str, str], folder: Path, log: LineSin
             }
             for name, base in deployments.items()
         ],
-        # Without cooldowns both requests really happen for every image.
-        "router_settings": {"fallbacks": [{"first": ["second"]}], "num_retries": 0, "disable_cooldowns": True},
+        # Without cooldowns both deployments get a request for every image.
+        "router_settings": {"fallbacks": [{"first": ["second"]}], "disable_cooldowns": True},
         "litellm_settings": {"telemetry": False},
     }
     # YAML is a superset of JSON.

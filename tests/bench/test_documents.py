@@ -49,7 +49,7 @@ def results() -> Results:
 
 def test_the_report_compares_pairs_of_one_round(results: Results) -> None:
     text = report(results)
-    assert "| Segue | 32.0 (30.0 to 44.0) | 32.0 (32.0 to 32.0) |" in text
+    assert "| Segue | 100 | 32.0 (30.0 to 44.0) | 32.0 (32.0 to 32.0) |" in text
     assert "10.0 (8.0 to 11.0) times as many" in text
     assert "With an Idempotency-Key, Segue accepts 1.5 (1.5 to 1.5) times as many." in text
     assert "litellm is skipped: no network" in text
