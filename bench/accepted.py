@@ -1,14 +1,16 @@
-"""Requests that one endpoint process accepts per second; the client costs less processor time than an endpoint."""
+"""Requests that one endpoint process accepts per second, from a client that costs a fraction of an endpoint."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import count
+from urllib.parse import urlsplit
 
-import aiohttp
 from bench.accounts import cpu_of
 
 
@@ -24,6 +26,18 @@ class Endpoint:
     headers: Callable[[int], Mapping[str, str]] = field(default=lambda n: {})
     """Its headers."""
 
+    def request(self, n: int) -> bytes:
+        """The n-th request as HTTP/1.1."""
+        url, body = urlsplit(self.url), json.dumps(self.body(n))
+        fields = {
+            "Host": url.netloc,
+            "Content-Type": "application/json",
+            "Content-Length": len(body),
+            **self.headers(n),
+        }
+        lines = [f"POST {url.path} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items()), "", body]
+        return "\r\n".join(lines).encode()
+
 
 @dataclass(frozen=True, slots=True)
 class Answers:
@@ -36,25 +50,76 @@ class Answers:
     """That of the client."""
 
 
+class Connection(asyncio.Protocol):
+    """Sends requests on one connection, each after the answer to the last, until `until` (monotonic seconds)."""
+
+    def __init__(self, endpoint: Endpoint, numbers: Iterator[int], until: float) -> None:
+        self._endpoint = endpoint
+        self._numbers = numbers
+        self._until = until
+        self._data = b""
+        self.answered = 0
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Ends with the last answer; a RuntimeError if one is not 202, or if the connection ends before it."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Send the first request."""
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self._send()
+
+    def data_received(self, data: bytes) -> None:
+        """Take an answer once it is complete; what this measures has a Content-Length."""
+        self._data += data
+        head, end, body = self._data.partition(b"\r\n\r\n")
+        if not end or len(body) < int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0]):
+            return
+        self._data = b""
+        if not head.startswith(b"HTTP/1.1 202 "):
+            self.end(f"{self._endpoint.url} answered {head.splitlines()[0].decode()}")
+            return
+        self.answered += 1
+        if time.monotonic() < self._until:
+            self._send()
+        else:
+            self.end()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection has ended."""
+        self.end(f"{self._endpoint.url} ended the connection: {exc!r}")
+
+    def _send(self) -> None:
+        self._transport.write(self._endpoint.request(next(self._numbers)))
+
+    def end(self, problem: str | None = None) -> None:
+        """Close the connection, because of a problem or after the last answer."""
+        if self.done.done():
+            return
+        if problem is None:
+            self.done.set_result(None)
+        else:
+            self.done.set_exception(RuntimeError(problem))
+        self._transport.close()
+
+
 async def answers(endpoint: Endpoint, seconds: float, at_once: int) -> Answers:
     """Send requests for that many seconds, `at_once` at a time. Raises RuntimeError if one is not answered with 202."""
-    answered, numbers = 0, count()
-    connector = aiohttp.TCPConnector(limit=at_once)
-    async with aiohttp.ClientSession(connector=connector, trust_env=False) as client:
+    loop, url, numbers = asyncio.get_running_loop(), urlsplit(endpoint.url), count()
+    until = time.monotonic() + seconds
 
-        async def send_on() -> None:
-            nonlocal answered
-            while time.perf_counter() - began < seconds:
-                n = next(numbers)
-                sending = client.post(endpoint.url, json=endpoint.body(n), headers=endpoint.headers(n))
-                async with sending as answer:
-                    await answer.read()
-                if answer.status != 202:
-                    raise RuntimeError(f"{endpoint.url} answered with {answer.status}")
-                answered += 1
+    async def connected() -> Connection:
+        make = partial(Connection, endpoint, numbers, until)
+        _, connection = await loop.create_connection(make, url.hostname or "", url.port or 80)
+        return connection
 
-        with cpu_of({"endpoint": endpoint.pid}) as cpu:
-            began, client_began = time.perf_counter(), time.process_time()
-            await asyncio.gather(*(send_on() for _ in range(at_once)))
-            took_s, client_s = time.perf_counter() - began, time.process_time() - client_began
+    with cpu_of({"endpoint": endpoint.pid}) as cpu:
+        began, client_began = time.monotonic(), time.process_time()
+        connections = await asyncio.gather(*(connected() for _ in range(at_once)))
+        try:
+            await asyncio.gather(*(connection.done for connection in connections))
+        finally:
+            for connection in connections:
+                connection.end()
+        took_s, client_s = time.monotonic() - began, time.process_time() - client_began
+    answered = sum(connection.answered for connection in connections)
     return Answers(answered / took_s, 1000 * cpu.total / answered, 1000 * client_s / answered)

@@ -1,0 +1,68 @@
+"""The client that measures how many requests an endpoint accepts."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+from bench.accepted import Endpoint, answers
+
+pytestmark = pytest.mark.asyncio
+
+ACCEPTED = b"HTTP/1.1 202 Accepted\r\nContent-Length: 4\r\n\r\n"
+"""The head of an answer, whose body is sent after it."""
+
+
+class Server:
+    """Answers each request in two pieces, and keeps what it was sent."""
+
+    def __init__(self, head: bytes) -> None:
+        self.head = head
+        self.received: list[tuple[str, dict[str, int]]] = []
+        self.connections = 0
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        try:
+            while True:
+                head = (await reader.readuntil(b"\r\n\r\n")).decode()
+                length = int(head.partition("Content-Length: ")[2].split("\r\n")[0])
+                self.received.append((head, json.loads(await reader.readexactly(length))))
+                writer.write(self.head)
+                await writer.drain()
+                await asyncio.sleep(0)
+                writer.write(b"fine")
+        except (asyncio.IncompleteReadError, ConnectionError):
+            writer.close()
+
+
+@asynccontextmanager
+async def serving(head: bytes) -> AsyncIterator[tuple[Server, str]]:
+    one = Server(head)
+    async with await asyncio.start_server(one.serve, "127.0.0.1", 0) as listening:
+        yield one, f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}/api/tracks"
+
+
+async def test_each_connection_sends_one_request_after_the_other() -> None:
+    async with serving(ACCEPTED) as (server, url):
+        endpoint = Endpoint(url, os.getpid(), lambda n: {"n": n}, lambda n: {"Idempotency-Key": f"key-{n}"})
+        found = await answers(endpoint, 0.2, 3)
+    assert server.connections == 3
+    numbers = [body["n"] for _, body in server.received]
+    assert sorted(numbers) == list(range(len(numbers)))
+    assert len(numbers) >= 3
+    head, body = server.received[0]
+    assert head.startswith("POST /api/tracks HTTP/1.1\r\n")
+    assert f"Idempotency-Key: key-{body['n']}\r\n" in head
+    assert found.per_s > 0
+    assert found.cpu_ms > 0
+
+
+async def test_an_answer_that_is_not_202_ends_the_measure() -> None:
+    async with serving(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 4\r\n\r\n") as (_, url):
+        with pytest.raises(RuntimeError, match=r"answered HTTP/1\.1 503 Service Unavailable"):
+            await answers(Endpoint(url, os.getpid(), lambda n: {}), 5, 2)
