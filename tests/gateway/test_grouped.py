@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from chassis.postgres.pool import open_pool
 from gateway.context import TENANT
-from gateway.queries import single_flight
 from gateway.queries.database import Database
 from gateway.queries.read_model_sql import ReadModel
 from gateway.queries.single_flight import Grouped
@@ -63,41 +62,6 @@ def test_calls_that_arrive_during_a_run_share_the_next_one() -> None:
     found, groups = asyncio.run(outcomes([2] * 21))
     assert found == [1] * 21
     assert [len(group) for group in groups] == [1, 20]
-
-
-@pytest.mark.asyncio(loop_scope="session")
-async def test_after_a_run_for_several_calls_others_may_join_before_the_next_one(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(single_flight, "PAUSE_S", 0.2)
-    monkeypatch.setattr(single_flight, "LONGEST_PAUSE_S", 1.0)
-    halves = Halves()
-    grouped = Grouped(halves.halves, common=(Common,))
-    await asyncio.gather(grouped.get(2), grouped.get(4))
-    one = asyncio.create_task(grouped.get(6))
-    for _ in range(5):
-        await asyncio.sleep(0)
-    await asyncio.gather(one, grouped.get(8))
-    assert halves.groups == [[2, 4], [6, 8]]
-
-
-@pytest.mark.asyncio(loop_scope="session")
-@pytest.mark.parametrize(("calls", "pauses"), [(1, []), (2, [0.001]), (4, [0.002]), (50, [0.005])])
-async def test_the_more_calls_a_run_was_for_the_longer_is_the_pause_after_it(
-    monkeypatch: pytest.MonkeyPatch, calls: int, pauses: list[float]
-) -> None:
-    found: list[float] = []
-
-    async def sleep(seconds: float) -> None:
-        found.append(seconds)
-
-    async def same(items: Sequence[int]) -> list[int]:
-        return list(items)
-
-    monkeypatch.setattr(asyncio, "sleep", sleep)
-    grouped = Grouped(same, common=())
-    assert await asyncio.gather(*(grouped.get(n) for n in range(calls))) == list(range(calls))
-    assert found == pauses
 
 
 def test_an_error_that_no_single_item_causes_is_raised_by_all_at_once() -> None:

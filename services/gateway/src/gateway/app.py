@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from importlib.metadata import version
 from typing import Final
 
 from fastapi import FastAPI
+from starlette.middleware import Middleware
 
 import gateway
 from chassis.artifact_check import store_checked
@@ -33,6 +34,7 @@ from gateway.clocks import Clocks
 from gateway.context import Gateway
 from gateway.http import problem_document
 from gateway.http.accounts import Accounts
+from gateway.http.direct import DirectPost
 from gateway.http.methods import EveryMethod
 from gateway.http.plain import PlainJSON
 from gateway.http.tracing import TracedCalls
@@ -130,8 +132,7 @@ async def wired(
 
 def api(parts: Gateway) -> FastAPI:
     """The ASGI application of a gateway."""
-    app = _without_routes(parts)
-    app.router.routes.append(tracks.direct)
+    app = _without_routes(parts, [Middleware(DirectPost, *tracks.DIRECT, answer=error_answers.answer_to)])
     for resource in (tracks, jobs, attempts, artifacts, catalogue, providers, callbacks):
         app.include_router(resource.router)
     if parts.settings.operator_calls == "api":
@@ -149,7 +150,7 @@ def operators_api(parts: Gateway) -> FastAPI:
     return app
 
 
-def _without_routes(parts: Gateway) -> FastAPI:
+def _without_routes(parts: Gateway, innermost: Sequence[Middleware] = ()) -> FastAPI:
     app = FastAPI(
         title="Segue",
         version=version("segue-gateway"),
@@ -158,6 +159,7 @@ def _without_routes(parts: Gateway) -> FastAPI:
         redoc_url=None,
         openapi_url=None,
         default_response_class=PlainJSON,
+        middleware=innermost,
     )
     app.state.gateway = parts
     app.add_middleware(EveryMethod)

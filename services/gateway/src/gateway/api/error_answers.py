@@ -33,6 +33,11 @@ def install(app: FastAPI) -> None:
 
 
 async def _answer(_request: Request, error: Exception) -> PlainJSON:
+    return answer_to(error)
+
+
+def answer_to(error: Exception) -> PlainJSON:
+    """The response for an exception. Raises the exception itself if `problem_of` does not handle it."""
     return problem_of(error).response()
 
 

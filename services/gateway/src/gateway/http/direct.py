@@ -1,36 +1,41 @@
-"""A route past FastAPI's own layers, which find dependencies and parameters and take longer than a short handler."""
+"""A way past the layers of the application that find a route and its parameters, and take longer than the handler."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Match, Route
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 
-class DirectPost(Route):
-    """POSTs to one path. FastAPI's route for it, behind this one, documents it and answers other methods."""
+class DirectPost:
+    """ASGI middleware that serves the POSTs to one path. FastAPI's route for it documents it and serves other methods.
 
-    def __init__(self, path: str, serve: Callable[[Request], Awaitable[Response]]) -> None:
-        super().__init__(path, _Served(serve), methods=["POST"])
+    The scope names it as its route, as FastAPI does, for the log and the metrics.
+    """
 
-    def matches(self, scope: Scope) -> tuple[Match, dict[str, Any]]:
-        """Whether it serves the request; it is named in the scope as FastAPI's routes are, for the log and metrics."""
-        if scope["type"] != "http" or scope["method"] != "POST":
-            return Match.NONE, {}
-        match, found = super().matches(scope)
-        return match, {**found, "route": self}
-
-
-class _Served:
-    """An endpoint in the form in which Starlette adds no layers to it; the application answers its exceptions."""
-
-    def __init__(self, serve: Callable[[Request], Awaitable[Response]]) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        path: str,
+        serve: Callable[[Request], Awaitable[Response]],
+        answer: Callable[[Exception], Response],
+    ) -> None:
+        """`answer` makes the response for an exception of `serve`, or raises it."""
+        self._app = app
+        self.path = path
         self._serve = serve
+        self._answer = answer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        response = await self._serve(Request(scope, receive, send))
+        """Serve one request."""
+        if scope["type"] != "http" or scope["method"] != "POST" or scope["path"] != self.path:
+            await self._app(scope, receive, send)
+            return
+        scope["route"] = self
+        try:
+            response = await self._serve(Request(scope, receive, send))
+        except Exception as error:  # noqa: BLE001 - of unexpected ones `answer` makes none
+            response = self._answer(error)
         await response(scope, receive, send)

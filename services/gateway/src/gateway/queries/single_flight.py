@@ -8,11 +8,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextvars import Context
 from typing import Final, Generic, TypeVar
 
-PAUSE_S: Final = 0.0005
-"""Seconds for each call of a run until the next run, unless it was for one call: a run costs as much as the rest of a
-request, and the more calls arrive, the more of them share it."""
-LONGEST_PAUSE_S: Final = 0.005
-
 T = TypeVar("T")
 K = TypeVar("K")
 V = TypeVar("V")
@@ -57,8 +52,8 @@ class SingleFlight(Generic[T]):
 class Grouped(Generic[K, V]):
     """Calls `work` with the items of concurrent calls together.
 
-    It runs once at a time: a call that finds it idle starts it at once. Those that arrive meanwhile, or just after a
-    run for several calls, share the next run.
+    It runs once at a time: a call that finds it idle starts it at once, and those that arrive meanwhile share the next
+    run.
     """
 
     def __init__(
@@ -86,8 +81,6 @@ class Grouped(Generic[K, V]):
         while self._waiting:
             group, self._waiting = self._waiting, []
             await self._settle([(item, result) for item, result in group if not result.done()])
-            if len(group) > 1:
-                await asyncio.sleep(min(len(group) * PAUSE_S, LONGEST_PAUSE_S))
 
     async def _settle(self, group: Sequence[tuple[K, asyncio.Future[V]]]) -> None:
         if not group:
