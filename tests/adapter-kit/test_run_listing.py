@@ -14,6 +14,7 @@ from tests.builders import changed, queued_attempt
 from tests.patience import patient
 
 import adapter_kit
+from adapter_kit import run_listing
 from adapter_kit.attempt.inputs import CalledBack, CancelWanted, Checked, Input
 from adapter_kit.attempt.model import Attempt
 from adapter_kit.breaker.policy import Limits
@@ -24,7 +25,7 @@ from adapter_kit.port.provider import ListedRun, Stage
 from adapter_kit.run_listing import LOOK_EVERY_S, MANY, POSTPONED_S, RunListing
 from chassis.kafka.outbox import Outbox
 from chassis.observability.telemetry import make_telemetry
-from chassis.postgres.pool import Pool, migrate, open_pool
+from chassis.postgres.pool import ONE_PLAN, Pool, migrate, open_pool
 from chassis.runtime.runtime import Runtime
 from contracts.ids import job_id_for
 
@@ -268,6 +269,15 @@ async def test_a_run_whose_status_is_being_requested_keeps_its_lease(kit: Kit) -
     kit.listing.stages_by_id = {**GOING, "run-0": "ended"}
     await kit.runs.look()
     assert 10 < await kit.due_in_s(ATTEMPTS[0]) <= 15
+
+
+async def test_rows_are_found_by_their_ids_also_by_a_plan_from_before_there_were_any(database_url: str) -> None:
+    await migrate(database_url, "fal_adapter", adapter_kit)
+    async with open_pool(database_url, "fal_adapter", max_size=1, planner=ONE_PLAN) as pool, pool.acquire() as one:
+        await one.execute(f"PREPARE moving AS {run_listing._MOVE}")
+        plan = "\n".join(row[0] for row in await one.fetch("EXPLAIN EXECUTE moving (NULL, NULL, NULL, NULL)"))
+    assert "using attempts_pkey on attempts attempts_1" in plan
+    assert "using due" not in plan
 
 
 async def test_few_runs_are_requested_singly(kit: Kit) -> None:

@@ -65,12 +65,16 @@ UPDATE attempts SET
     check_by = CASE WHEN NOT $3 THEN check_by END
 WHERE attempt_id IN (
     SELECT attempts.attempt_id FROM attempts
-    JOIN unnest($1::text[], $2::timestamptz[]) AS seen (attempt_id, next_action_at) USING (attempt_id, next_action_at)
-    WHERE state = 'running' AND check_by IS NOT NULL FOR UPDATE OF attempts SKIP LOCKED
+    JOIN unnest($1::text[], $2::timestamptz[]) AS seen (attempt_id, next_action_at) USING (attempt_id)
+    WHERE state = 'running' AND check_by IS NOT NULL
+    AND (attempts.next_action_at = seen.next_action_at) IS TRUE FOR UPDATE OF attempts SKIP LOCKED
 )
 RETURNING attempt_id, next_action_at
 """
-"""Makes rows due now ($3), or postpones them, unless they have changed since they were read."""
+"""Makes rows due now ($3), or postpones them, unless they have changed since they were read.
+
+Thousands of rows are due at one time, so they are found by their ids: a time in this form is looked for in no index.
+"""
 
 
 @dataclass(frozen=True, slots=True)
