@@ -123,3 +123,8 @@ async def test_a_connection_can_be_used_after_a_head(world: Any) -> None:
         writer.close()
     assert answer.startswith(b"HTTP/1.1 204 ")
     assert b"\nallow: get, head, options, post\r" in answer.lower()
+
+
+async def test_a_path_with_a_line_break_is_no_resource(world: Any) -> None:
+    answer = await world.client.post("/api/tracks%0A", json={"prompt": "Warm ambient pad"})
+    assert (answer.status_code, answer.json()["type"]) == (404, "urn:segue:problem:not-found")

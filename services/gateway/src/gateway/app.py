@@ -159,6 +159,7 @@ def _without_routes(parts: Gateway, innermost: Sequence[Middleware] = ()) -> Fas
         redoc_url=None,
         openapi_url=None,
         default_response_class=PlainJSON,
+        # What is added below is around it.
         middleware=innermost,
     )
     app.state.gateway = parts

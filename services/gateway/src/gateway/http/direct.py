@@ -1,4 +1,4 @@
-"""A way past the layers of the application that find a route and its parameters, and take longer than the handler."""
+"""Serves the POSTs to one path without the routing of the application, which costs time."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 
 class DirectPost:
-    """ASGI middleware that serves the POSTs to one path. FastAPI's route for it documents it and serves other methods.
+    """ASGI middleware that serves the POSTs to one path; all other requests go on to the application.
 
-    The scope names it as its route, as FastAPI does, for the log and the metrics.
+    The application's own route for these POSTs only documents them. The scope names this one as the request's route, as
+    FastAPI does, for the log and the metrics.
     """
 
     def __init__(
@@ -22,7 +23,7 @@ class DirectPost:
         serve: Callable[[Request], Awaitable[Response]],
         answer: Callable[[Exception], Response],
     ) -> None:
-        """`answer` makes the response for an exception of `serve`, or raises it."""
+        """`answer` makes the response for an exception of `serve`, or raises it: FastAPI's handlers are not asked."""
         self._app = app
         self.path = path
         self._serve = serve
@@ -36,6 +37,6 @@ class DirectPost:
         scope["route"] = self
         try:
             response = await self._serve(Request(scope, receive, send))
-        except Exception as error:  # noqa: BLE001 - of unexpected ones `answer` makes none
+        except Exception as error:  # noqa: BLE001 - `answer` raises those that it does not know
             response = self._answer(error)
         await response(scope, receive, send)
