@@ -1,4 +1,4 @@
-"""Requests that one endpoint process accepts per second, from a client that costs a fraction of an endpoint."""
+"""Requests that one endpoint process accepts per second, from a client that needs less CPU time than the endpoint."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from itertools import count
+from typing import Final
 from urllib.parse import urlsplit
 
 from bench.accounts import cpu_of
+
+ANSWERED_WITHIN_S: Final = 60
+"""Seconds within which the last requests have to be answered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +61,15 @@ class Connection(asyncio.Protocol):
         self._numbers = numbers
         self._until = until
         self._data = b""
+        self._transport: asyncio.Transport | None = None
         self.answered = 0
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Ends with the last answer; a RuntimeError if one is not 202, or if the connection ends before it."""
+
+    async def open(self) -> None:
+        """Connect, and begin to send. Raises OSError."""
+        url = urlsplit(self._endpoint.url)
+        await asyncio.get_running_loop().create_connection(lambda: self, url.hostname or "", url.port or 80)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Send the first request."""
@@ -72,24 +81,25 @@ class Connection(asyncio.Protocol):
         """Take an answer once it is complete; what this measures has a Content-Length."""
         self._data += data
         head, end, body = self._data.partition(b"\r\n\r\n")
-        if not end or len(body) < int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0]):
+        if not end:
             return
-        self._data = b""
-        if not head.startswith(b"HTTP/1.1 202 "):
-            self.end(f"{self._endpoint.url} answered {head.splitlines()[0].decode()}")
-            return
-        self.answered += 1
-        if time.monotonic() < self._until:
+        length = head.lower().partition(b"content-length:")[2].split(b"\r\n")[0].strip()
+        if not head.startswith(b"HTTP/1.1 202 ") or not length.isdigit():
+            self.end(f"{self._endpoint.url} answered {head.decode()!r}")
+        elif len(body) >= int(length):
+            self._data = b""
+            self.answered += 1
             self._send()
-        else:
-            self.end()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection has ended."""
         self.end(f"{self._endpoint.url} ended the connection: {exc!r}")
 
     def _send(self) -> None:
-        self._transport.write(self._endpoint.request(next(self._numbers)))
+        if time.monotonic() >= self._until:
+            self.end()
+        elif self._transport is not None:
+            self._transport.write(self._endpoint.request(next(self._numbers)))
 
     def end(self, problem: str | None = None) -> None:
         """Close the connection, because of a problem or after the last answer."""
@@ -99,24 +109,24 @@ class Connection(asyncio.Protocol):
             self.done.set_result(None)
         else:
             self.done.set_exception(RuntimeError(problem))
-        self._transport.close()
+        if self._transport is not None:
+            self._transport.close()
 
 
 async def answers(endpoint: Endpoint, seconds: float, at_once: int) -> Answers:
-    """Send requests for that many seconds, `at_once` at a time. Raises RuntimeError if one is not answered with 202."""
-    loop, url, numbers = asyncio.get_running_loop(), urlsplit(endpoint.url), count()
-    until = time.monotonic() + seconds
+    """Send requests for that many seconds, `at_once` at a time.
 
-    async def connected() -> Connection:
-        make = partial(Connection, endpoint, numbers, until)
-        _, connection = await loop.create_connection(make, url.hostname or "", url.port or 80)
-        return connection
-
+    Raises RuntimeError if one is not answered with 202 and a Content-Length, OSError if the endpoint cannot be
+    connected to, and TimeoutError if an answer takes a minute.
+    """
+    numbers = count()
     with cpu_of({"endpoint": endpoint.pid}) as cpu:
         began, client_began = time.monotonic(), time.process_time()
-        connections = await asyncio.gather(*(connected() for _ in range(at_once)))
+        connections = [Connection(endpoint, numbers, began + seconds) for _ in range(at_once)]
         try:
-            await asyncio.gather(*(connection.done for connection in connections))
+            async with asyncio.timeout(seconds + ANSWERED_WITHIN_S):
+                await asyncio.gather(*(connection.open() for connection in connections))
+                await asyncio.gather(*(connection.done for connection in connections))
         finally:
             for connection in connections:
                 connection.end()

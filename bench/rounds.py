@@ -39,8 +39,8 @@ SEGUE: Final = "Segue"
 CELERY_STACK: Final = "FastAPI + Celery"
 LITELLM_PROXY: Final = "LiteLLM"
 LITELLM_ONCE: Final = "LiteLLM without retries"
-SLOW: Final = frozenset({CELERY_STACK, LITELLM_PROXY})
-"""They get a fifth of the jobs: one makes a job at a time, the other waits some seconds for each."""
+SLOW: Final = {CELERY_STACK: 5, LITELLM_PROXY: 2}
+"""By what their jobs are divided: one makes a job at a time, the other waits some seconds for each."""
 KEYED: Final = "Segue with an Idempotency-Key"
 ANSWER_S: Final = 0.05
 """How long a provider takes to answer a POST while the throughput is measured."""
@@ -54,7 +54,7 @@ class Sizes:
 
     rounds: int
     jobs: int
-    """Failover jobs of Segue in a round."""
+    """Failover jobs in a round; of those in `SLOW` there are fewer, but one for each connection at least."""
     alone: int
     """Jobs that run one after the other for the latencies."""
     seconds: float
@@ -194,7 +194,7 @@ async def _throughput(
     runs: dict[str, Callable[[], Awaitable[Throughput]]] = {SEGUE: partial(throughput, ours, sizes.jobs, AT_ONCE)}
     for name, peer in peers.items():
         if peer is not None:
-            jobs = max(AT_ONCE, sizes.jobs // 5) if name in SLOW else sizes.jobs
+            jobs = max(AT_ONCE, sizes.jobs // SLOW.get(name, 1))
             runs[name] = partial(peer.throughput, jobs, AT_ONCE)
     before = await ours.database_bytes()
     for n in range(sizes.rounds):

@@ -56,7 +56,7 @@ def _throughput(rounds: dict[str, list[Throughput]]) -> list[str]:
     return [
         "## Failover jobs\n",
         f"The jobs of a round are requested over {AT_ONCE} connections.\n",
-        f"Each POST to a provider is answered after {1000 * ANSWER_S:.0f} ms. Both POSTs are real.\n",
+        f"Each POST to a provider is answered after {1000 * ANSWER_S:.0f} ms. All POSTs are real.\n",
         table(("system", "jobs a round", "jobs/s", "CPU ms per job", "Segue makes", "of which"), rows),
         f"Segue's providers saw {requests:.1f} requests and {connections:.1f} new connections per job.\n",
     ]

@@ -65,8 +65,7 @@ async def litellm_proxy(addresses: Mapping[str, str], folder: Path, log: LineSin
             }
             for name, base in deployments.items()
         ],
-        # Without cooldowns both deployments get a request for every image.
-        "router_settings": {"fallbacks": [{"first": ["second"]}], "disable_cooldowns": True},
+        "router_settings": {"fallbacks": [{"first": ["second"]}]},
         "litellm_settings": {"telemetry": False},
     }
     # YAML is a superset of JSON.

@@ -62,7 +62,14 @@ async def test_each_connection_sends_one_request_after_the_other() -> None:
     assert found.cpu_ms > 0
 
 
-async def test_an_answer_that_is_not_202_ends_the_measure() -> None:
-    async with serving(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 4\r\n\r\n") as (_, url):
-        with pytest.raises(RuntimeError, match=r"answered HTTP/1\.1 503 Service Unavailable"):
+@pytest.mark.parametrize(
+    ("head", "said"),
+    [
+        (b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 4\r\n\r\n", r"answered 'HTTP/1\.1 503 Service Unav"),
+        (b"HTTP/1.1 202 Accepted\r\nConnection: close\r\n\r\n", r"answered 'HTTP/1\.1 202 Accepted.*close'"),
+    ],
+)
+async def test_an_answer_that_cannot_be_counted_ends_the_measure(head: bytes, said: str) -> None:
+    async with serving(head) as (_, url):
+        with pytest.raises(RuntimeError, match=said):
             await answers(Endpoint(url, os.getpid(), lambda n: {}), 5, 2)
