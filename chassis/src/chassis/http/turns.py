@@ -14,7 +14,7 @@ from typing import Final, Protocol
 STARTED_PER_ITERATION: Final = 4
 """Requests started in one iteration of the event loop."""
 MAX_IN_PROGRESS: Final = 32
-"""Requests in progress at a time: enough to keep what they wait for, as the database, busy."""
+"""Requests in progress at a time: enough to keep what they wait for busy, first the database and then Kafka."""
 SLOW_S: Final = 0.5
 """A request that takes longer than this many seconds waits for something that does not answer; it stops counting as in
 progress.

@@ -30,8 +30,8 @@ from log_sink.store import QUARANTINE_GAUGE, Store
 SERVICE: Final = "log-sink"
 SCHEMA: Final = "log_sink"
 GATHER: Final = Gather(min_bytes=512 * 1024, within_ms=100)
-"""A job's events follow each other within milliseconds, and one transaction for many of them costs little more than for
-one. Whoever asks the API meanwhile is answered from the topics' tail."""
+"""A job's events follow each other within milliseconds, and one transaction for many of them costs less than several.
+Whoever asks the API meanwhile is answered from the topics' tail."""
 POOL_SIZE: Final = 5
 """The most connections to PostgreSQL: a process stores one batch at a time."""
 CONSUMED: Final = tuple(topic for topic in TOPICS if SERVICE in topic.groups)

@@ -89,7 +89,7 @@ class KafkaSettings(BaseSettings):
         ge=1,
         le=10_000,
         validation_alias="SEGUE_KAFKA_FETCH_WAIT_MS",
-        description="How long a broker may hold an empty fetch; Kafka answers as soon as there is something.",
+        description="How long a broker may hold an empty fetch. The log sink waits up to 100 ms for more records.",
     )
     topic_prefix: str = Field(
         default="",
