@@ -54,7 +54,6 @@ SLEEPS = {
     "chassis/src/chassis/kafka/consumer_lag.py": "a few looks, bounded by 2 s",
     "adapter-kit/src/adapter_kit/engine/outcome_writer.py": "the answer to a paid POST waits for the database",
     "adapter-kit/src/adapter_kit/engine/claim_loop.py": "the leases are renewed until the last call has ended",
-    "services/gateway/src/gateway/queries/single_flight.py": "a moment, while requests wait for it",
     "adapter-kit/src/adapter_kit/artifacts/download.py": "a few tries, bounded by the time limit of the collection",
 }
 """Where a loop of a service may sleep without watching for the stop, and why; all others use the runtime's pause."""
