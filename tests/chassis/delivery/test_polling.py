@@ -63,18 +63,22 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     return waited
 
 
+def ended(waits: list[bool]) -> bool:
+    """Whether there was a wait, and none before the last poll: what a poll returned counts before the next one only."""
+    return True in waits and not waits[-1]
+
+
 async def test_a_consumer_waits_after_many_records_and_not_before(
     embedded_kafka: str, database_url: str, waits: list[bool]
 ) -> None:
     await send(embedded_kafka, [request(n) for n in range(RECORDS)])
 
     async def done() -> bool:
-        return len(set(await made.commits())) == RECORDS and waits[-1:] == [False]
+        return len(set(await made.commits())) == RECORDS and ended(waits)
 
     async with toy(embedded_kafka, database_url, runtime_for()) as made:
         await until(done)
     assert waits[0] is False
-    assert any(waits)
 
 
 async def test_a_tail_waits_after_many_records_and_not_before(embedded_kafka: str, waits: list[bool]) -> None:
@@ -82,7 +86,7 @@ async def test_a_tail_waits_after_many_records_and_not_before(embedded_kafka: st
     taken: list[Envelope] = []
 
     async def done() -> bool:
-        return len(taken) >= RECORDS and waits[-1:] == [False]
+        return len(taken) >= RECORDS and ended(waits)
 
     def take(envelope: Envelope, _arrived_at: datetime | None) -> None:
         taken.append(envelope)
@@ -90,4 +94,3 @@ async def test_a_tail_waits_after_many_records_and_not_before(embedded_kafka: st
     async with Tail(KafkaCluster(embedded_kafka), (REQUESTS,), take, runtime_for("tailing")).running():
         await until(done)
     assert waits[0] is False
-    assert any(waits)
