@@ -270,8 +270,10 @@ async def test_a_key_is_stored_before_the_log_sink_has_made_its_view(world: Any)
         assert await fingerprints.remember(use._replace(fingerprint="another")) == FirstUse("a body", None)
 
 
+@pytest.mark.parametrize("locked", [False, True], ids=["found with the key", "found alone"])
+@pytest.mark.usefixtures("real_share")
 async def test_a_job_that_exists_and_cannot_be_read_is_not_published_again(
-    world: Any, monkeypatch: pytest.MonkeyPatch
+    world: Any, monkeypatch: pytest.MonkeyPatch, *, locked: bool
 ) -> None:
     key = str(uuid4())
     job_id = await stored_and_forgotten(world, key)
@@ -279,10 +281,15 @@ async def test_a_job_that_exists_and_cannot_be_read_is_not_published_again(
     async def unreadable(*_: Any) -> Any:
         raise ReadModelUnavailable("this job")
 
-    with monkeypatch.context() as patched:
-        patched.setattr(ReadModel, "job", unreadable)
-        answer = await world.post(idempotency_key=key)
-    assert (answer.status_code, answer.json()["type"]) == (503, "urn:segue:problem:read-model-away")
+    await connect_ahead(world)
+    async with connected(world.database_url) as connection, connection.transaction():
+        if locked:
+            await connection.execute("LOCK TABLE gateway.idempotency")
+        with monkeypatch.context() as patched:
+            patched.setattr(ReadModel, "job", unreadable)
+            answer = await world.post(idempotency_key=key)
+    assert (answer.status_code, answer.json()["type"]) == (503, "urn:segue:problem:job-unreadable")
+    assert (answer.headers["idempotency-key"], answer.json()["idempotency_key"]) == (key, key)
     assert world.parts.tail.known(job_id).job is None
     await assert_finds_its_job(world, key, job_id)
 

@@ -34,6 +34,7 @@ _MEANINGS: Final[dict[str, str]] = {
     "body-too-large": _NOT_TAKEN,
     "invalid-idempotency-key": _NOT_TAKEN,
     "idempotency-key-reused": "The earlier job with this key continues unchanged; no new job was created.",
+    "job-unreadable": "The job continues unchanged, and nothing new will be billed.",
     "read-model-away": "Jobs continue, but cannot be looked up right now.",
     "events-away": "Jobs continue, but one that was accepted a moment ago cannot be looked up right now.",
     "artifact-expired": "The job and its data are kept; only the file was deleted.",

@@ -14,6 +14,7 @@ from gateway.intake.errors import (
     ArrivedTooLate,
     IdempotencyKeyReused,
     InvalidIdempotencyKey,
+    JobUnreadable,
     ModelNotFound,
     NoRoute,
     NotConfirmed,
@@ -108,6 +109,15 @@ def _(error: NoRoute) -> Problem:
         f"no route can serve the request: {detail or 'the named providers have no route to the model'}",
         routes=routes,
     )
+
+
+@problem_of.register
+def _(error: JobUnreadable) -> Problem:
+    detail = (
+        "the request has become a job, which the database does not return right now; nothing is lost, nothing new was "
+        "requested, and repeating the request with the same Idempotency-Key is safe"
+    )
+    return _to_repeat("job-unreadable", detail, error.key)
 
 
 @problem_of.register

@@ -23,7 +23,7 @@ from gateway.http.pagination import CursorText, cursor_of, cursor_text
 from gateway.http.plain import PlainJSON
 from gateway.http.prefer import Prefer, wait_of
 from gateway.http.problem_document import documented
-from gateway.intake.errors import ArrivedTooLate
+from gateway.intake.errors import ArrivedTooLate, JobUnreadable
 from gateway.intake.idempotency import FirstUse, Key, Use, key_of, require_same
 from gateway.intake.track_request import (
     MAX_BODY_BYTES,
@@ -34,6 +34,7 @@ from gateway.intake.track_request import (
     require_route,
 )
 from gateway.intake.track_request import to_message as job_requested
+from gateway.queries.errors import ReadModelUnavailable
 from gateway.queries.model import Job
 from gateway.views.schemas import AcceptedAnswer, JobAnswer, TrackAnswer, TrackPage
 
@@ -186,17 +187,21 @@ async def _accept(
 async def _known(gateway: Gateway, use: Use) -> tuple[FirstUse | None, Job | None]:
     """The first use of the key and the job in the read model, each None if the database does not answer.
 
-    Raises ReadModelUnavailable if the read model has the job and cannot return it: published once more, one that ended
-    long ago would run, and cost, again.
+    Raises JobUnreadable if the read model has the job and does not return it: published once more, one that ended long
+    ago would run, and cost, again.
     """
     # The read model is asked after a first use as well: its key may have been deleted, or may have been generated for
     # a request without one, which is not stored.
     first = await gateway.fingerprints.remember_and_find(use)
-    if first is not None and not first.has_job:
-        return first, None
     if first is not None:
-        return first, await gateway.lookup.existing(use.job_id, use.tenant)
-    return await asyncio.gather(gateway.fingerprints.remember(use), gateway.lookup.stored(use.job_id, use.tenant))
+        has_job = first.has_job
+    else:
+        ask = gateway.lookup.exists(use.job_id, use.tenant)
+        first, has_job = await asyncio.gather(gateway.fingerprints.remember(use), ask)
+    try:
+        return first, await gateway.lookup.existing(use.job_id, use.tenant) if has_job else None
+    except ReadModelUnavailable as error:
+        raise JobUnreadable(use.key) from error
 
 
 def _json(status: int, answer: AcceptedAnswer | JobAnswer, headers: dict[str, str]) -> Response:

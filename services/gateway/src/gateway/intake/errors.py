@@ -32,6 +32,15 @@ class NoRoute(Exception):
         self.skipped = skipped
 
 
+class JobUnreadable(Exception):
+    """The request's job exists, and PostgreSQL does not return it; nothing was published."""
+
+    def __init__(self, key: str) -> None:
+        """`key` is the Idempotency-Key with which to repeat the request."""
+        super().__init__("the job exists and cannot be read")
+        self.key = key
+
+
 class NotConfirmed(Exception):
     """Kafka did not confirm the message in time; Kafka may have stored it nevertheless."""
 

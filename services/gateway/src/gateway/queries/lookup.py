@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -29,7 +28,7 @@ _ID: Final = re.compile(JOB_ID_PATTERN)
 _ATTEMPT_ID: Final = re.compile(ATTEMPT_ID_PATTERN)
 _MUSIC: Final = frozenset({None, "music"})
 """The modality is None until the request has arrived."""
-_STORED_LIMIT_S: Final = 1.5
+_EXISTS_LIMIT_S: Final = 1.5
 """Returning the connection to the pool may take another 0.5 s."""
 CATCH_UP_LIMIT_S: Final = 1.0
 """Seconds that a request waits for the tail to reach the end of its topics."""
@@ -96,14 +95,12 @@ class Lookup:
             raise NotFound("job", job_id)
         return Found(job)
 
-    async def stored(self, job_id: str, tenant: str) -> Job | None:
-        """One job from the read model alone; None if there is none, or if the database does not answer within 2 s."""
+    async def exists(self, job_id: str, tenant: str) -> bool:
+        """Whether the read model has the job; False if the database does not say so within 2 s."""
         try:
-            async with asyncio.timeout(_STORED_LIMIT_S):
-                known = await self._reads.exists(job_id, tenant, _STORED_LIMIT_S)
-                return await self.existing(job_id, tenant) if known else None
-        except (ReadModelUnavailable, TimeoutError):
-            return None
+            return await self._reads.exists(job_id, tenant, _EXISTS_LIMIT_S)
+        except ReadModelUnavailable:
+            return False
 
     async def existing(self, job_id: str, tenant: str) -> Job | None:
         """A job that the read model has; None if it was deleted just now."""
