@@ -17,7 +17,7 @@ from contracts.failures import FailureKind
 from contracts.ids import attempt_id_for, job_id_for
 from contracts.messages.attempts import AttemptFailed, AttemptSucceeded
 from contracts.messages.base import Message
-from contracts.messages.jobs import JobSucceeded
+from contracts.messages.jobs import JobCancelled, JobFailed, JobSucceeded
 from contracts.messages.requests import JobRequested
 from contracts.topics import MAX_MESSAGE_BYTES, MESSAGE_TYPES
 
@@ -96,6 +96,19 @@ def test_a_message_about_an_attempt_of_another_job_is_refused(example_messages: 
         for name in attempts_of(type(message)):
             with pytest.raises(ValidationError, match=f"{name} is not one of job_id's"):
                 type(message).model_validate(body | {name: others})
+
+
+def test_an_end_with_an_attempt_of_another_job_is_refused(example_messages: list[Message]) -> None:
+    about = [message for message in example_messages if isinstance(message, JobFailed | JobCancelled)]
+    with_attempts = [message for message in about if message.attempts]
+    assert {type(message) for message in with_attempts} == {JobFailed, JobCancelled}
+    others = attempt_id_for(job_id_for("default", "other"), 1)
+    for message in with_attempts:
+        body = message.model_dump(mode="json")
+        assert type(message).model_validate(body) == message
+        body["attempts"][-1]["attempt_id"] = others
+        with pytest.raises(ValidationError, match="attempt_id is not one of job_id's"):
+            type(message).model_validate(body)
 
 
 @pytest.mark.parametrize(

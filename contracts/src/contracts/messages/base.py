@@ -49,12 +49,12 @@ M = TypeVar("M", bound=OfAttempt)
 
 def require_own_attempt(message: M) -> M:
     """The message, as a validator returns it. Raises ValueError if its attempt does not belong to its job."""
-    require_own(message.job_id, attempt_id=message.attempt_id)
+    require_attempts_of(message.job_id, attempt_id=message.attempt_id)
     return message
 
 
-def require_own(job_id: JobId, **attempt_ids: AttemptId) -> None:
-    """Raises ValueError, with the field's name, for an id that is not that of an attempt of the job; all are valid."""
+def require_attempts_of(job_id: JobId, **attempt_ids: AttemptId) -> None:
+    """Raises ValueError, with the field's name, if an attempt is not one of the job; each has the form of an id."""
     for field, attempt_id in attempt_ids.items():
         if attempt_id.rpartition(".")[0] != job_id:
             raise ValueError(f"{field} is not one of job_id's")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -16,7 +16,7 @@ from contracts.messages.base import (
     Message,
     Timestamp,
     TrackIdField,
-    require_own,
+    require_attempts_of,
     require_own_attempt,
 )
 from contracts.modalities.fields import Text
@@ -126,7 +126,7 @@ class JobRerouted(JobEvent):
 
     @model_validator(mode="after")
     def _attempts_match_job(self) -> Self:
-        require_own(self.job_id, from_attempt_id=self.from_attempt_id, to_attempt_id=self.to_attempt_id)
+        require_attempts_of(self.job_id, from_attempt_id=self.from_attempt_id, to_attempt_id=self.to_attempt_id)
         return self
 
 
@@ -138,6 +138,16 @@ class JobSucceeded(_OfAttempt):
     model: str
     artifacts: Items[Artifact] = Field(min_length=1)
     cost_usd: float | None = Field(default=None, ge=0, description="All attempts together, failed ones too.")
+
+
+E = TypeVar("E", "JobFailed", "JobCancelled")
+
+
+def _require_own_outcomes(message: E) -> E:
+    """The message, as a validator returns it. Raises ValueError if one of its attempts does not belong to its job."""
+    for each in message.attempts:
+        require_attempts_of(message.job_id, attempt_id=each.attempt_id)
+    return message
 
 
 class JobFailed(JobEvent):
@@ -152,6 +162,8 @@ class JobFailed(JobEvent):
         default=None, ge=0, description="All attempts together; null if there are none or if one is not known."
     )
 
+    _attempts_match_job = model_validator(mode="after")(_require_own_outcomes)
+
 
 class JobCancelled(JobEvent):
     """The job was cancelled by its client."""
@@ -160,6 +172,8 @@ class JobCancelled(JobEvent):
 
     effect: CancelEffect
     attempts: Items[AttemptOutcome] = ()
+
+    _attempts_match_job = model_validator(mode="after")(_require_own_outcomes)
 
     @property
     def cost_usd(self) -> float | None:
