@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import pkgutil
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -159,7 +159,8 @@ class World:
 
     async def store(self, *messages: Message) -> None:
         """Store messages as the log sink does after it has consumed them."""
-        await store_in(self.database_url, messages, self._offsets)
+        async with open_pool(self.database_url, "log_sink", max_size=2) as pool:
+            await Store(pool).store([_delivered(message, next(self._offsets)) for message in messages])
 
     def empty_tail(self) -> None:
         """Make the tail drop all jobs, as it does when one message exceeds the bytes that it may keep."""
@@ -173,19 +174,6 @@ class World:
     async def post(self, body: Any = None, **headers: str) -> httpx.Response:
         sent = {name.replace("_", "-"): value for name, value in headers.items()}
         return await self.client.post("/api/tracks", json=SEED if body is None else body, headers=sent)
-
-
-async def store_in(database_url: str, messages: Iterable[Message], offsets: Iterator[int]) -> None:
-    """Store messages with these offsets, as the log sink does after it has consumed them."""
-    async with open_pool(database_url, "log_sink", max_size=2) as pool:
-        await Store(pool).store(
-            [_delivered(message, offset) for message, offset in zip(messages, offsets, strict=False)]
-        )
-
-
-@pytest.fixture(name="store_in")
-def store_in_fixture() -> Callable[..., Awaitable[None]]:
-    return store_in
 
 
 @pytest.fixture(scope="session", autouse=True)

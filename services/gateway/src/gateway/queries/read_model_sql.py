@@ -26,15 +26,19 @@ job_id, track_id, tenant, status, requested_model, planned_model, plan, provider
 placed_version, error, cost_usd, fingerprint, metadata, asked_at AS requested_at, first_at, started_at, finished_at,
 deadline_at, trace_id, updated_at, cancel_asked_at, cancel_effect
 """
-# The condition on a row that is found by its id. The indexes of the lists have the tenant, the time and the id: a plan
-# that was made before there were rows may look for the tenant and the id in one of them, and reads all entries of the
-# tenant. A condition in this form is looked for in no index.
-_OF_TENANT = "({column} = {tenant}) IS TRUE"
-# Only constants of this module are formatted into the SQL; values from clients are parameters.
-_IS_JOB = f"job_id = {{job_id}} AND {_OF_TENANT.replace('{column}', 'tenant')} AND track_id IS NOT NULL"
-_ONE_JOB = f"SELECT {_JOB_COLUMNS} FROM log_sink.v_jobs WHERE {_IS_JOB.format(job_id='$1', tenant='$2')}"  # noqa: S608
+# Where a job or a track is found by its id, the tenant is compared in the form (a = b) IS TRUE, which is looked for in
+# no index. The indexes of the lists have the tenant, the time and the id: a plan that was made before there were rows
+# may look for the tenant and the id in one of them, and reads all entries of the tenant.
+_ONE_JOB = f"""
+SELECT {_JOB_COLUMNS} FROM log_sink.v_jobs
+WHERE job_id = $1 AND (tenant = $2) IS TRUE AND track_id IS NOT NULL
+"""  # noqa: S608 - only constants of this module; values from clients are parameters
 _THESE_JOBS = _ONE_JOB.replace("job_id = $1", "job_id = ANY($1::text[])")
-HAS_JOB: Final = f"EXISTS (SELECT FROM log_sink.v_jobs WHERE {_IS_JOB})"
+HAS_JOB: Final = """
+EXISTS (
+    SELECT FROM log_sink.v_jobs WHERE job_id = {job_id} AND (tenant = {tenant}) IS TRUE AND track_id IS NOT NULL
+)
+"""
 """A condition for other statements: whether there is the job with the id and the tenant in these columns."""
 _EXISTING = "SELECT job_id, tenant FROM log_sink.v_jobs WHERE job_id = ANY($1::text[]) AND track_id IS NOT NULL"
 _JOBS = f"""
@@ -46,12 +50,12 @@ ORDER BY j.requested_at DESC, job_id DESC LIMIT $7
 """  # noqa: S608
 _ATTEMPTS = "SELECT * FROM log_sink.v_attempts WHERE job_id = ANY($1::text[]) ORDER BY job_id, n"
 # A job's row may arrive after its attempts', from another topic; until then the tenant of the attempt is not known.
-_ATTEMPTS_OF_JOBS = f"""
+_ATTEMPTS_OF_JOBS = """
 SELECT a.*, j.status AS job_status, j.deadline_at, j.input,
     EXISTS (SELECT FROM log_sink.v_artifacts f WHERE f.attempt_id = a.attempt_id AND f.late) AS has_late_files
 FROM log_sink.v_attempts a JOIN log_sink.v_jobs j USING (job_id)
-WHERE {_OF_TENANT.format(column="j.tenant", tenant="$1")}
-"""  # noqa: S608
+WHERE (j.tenant = $1) IS TRUE
+"""
 _ONE_ATTEMPT = f"{_ATTEMPTS_OF_JOBS} AND a.attempt_id = $2"
 _OF_SAME_RUN = (
     "SELECT attempt_id FROM log_sink.v_attempts WHERE provider = $1 AND provider_ref = $2 AND attempt_id <> $3"
@@ -73,8 +77,8 @@ duration_s, asked_at AS requested_at, first_at, finished_at, updated_at, expired
 """
 _ONE_TRACK = f"""
 SELECT {_TRACK_COLUMNS} FROM log_sink.v_tracks
-WHERE track_id = $1 AND {_OF_TENANT.format(column="tenant", tenant="$2")}
-"""  # noqa: S608
+WHERE track_id = $1 AND (tenant = $2) IS TRUE
+"""  # noqa: S608 - only constants of this module; values from clients are parameters
 _THESE_TRACKS = _ONE_TRACK.replace("track_id = $1", "track_id = ANY($1::text[])")
 _TRACKS = f"""
 SELECT {_TRACK_COLUMNS} FROM log_sink.v_tracks
