@@ -424,6 +424,19 @@ async def test_an_internal_error_is_logged_and_not_shown(world: Any, monkeypatch
     assert "hunter2" not in json.dumps(answer_body)
 
 
+async def test_an_internal_error_of_a_request_for_music_is_logged_and_not_shown(
+    world: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("password=hunter2")
+
+    monkeypatch.setattr(type(world.parts.publisher), "publish_and_tail", broken)
+    with capture_logs() as logged:
+        answer_body = problem(await world.post(), 500, "internal-error")
+    assert [(line["log_level"], line.get("route")) for line in logged] == [("error", None), ("info", "/api/tracks")]
+    assert "hunter2" not in json.dumps(answer_body)
+
+
 async def test_files_are_served_from_the_store(world: Any, story_of: Any) -> None:
     job_id = (await world.post()).json()["job_id"]
     story = story_of(job_id)

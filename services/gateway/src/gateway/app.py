@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from importlib.metadata import version
 from typing import Final
@@ -132,7 +132,10 @@ async def wired(
 
 def api(parts: Gateway) -> FastAPI:
     """The ASGI application of a gateway."""
-    app = _without_routes(parts, [Middleware(DirectPost, *tracks.DIRECT, answer=error_answers.answer_to)])
+    app = _without_routes(parts)
+    serve, answer = tracks.serve_create_track, error_answers.answer_to
+    # At the end of the list it is the innermost one.
+    app.user_middleware.append(Middleware(DirectPost, path=tracks.router.prefix, serve=serve, answer=answer))
     for resource in (tracks, jobs, attempts, artifacts, catalogue, providers, callbacks):
         app.include_router(resource.router)
     if parts.settings.operator_calls == "api":
@@ -150,7 +153,7 @@ def operators_api(parts: Gateway) -> FastAPI:
     return app
 
 
-def _without_routes(parts: Gateway, innermost: Sequence[Middleware] = ()) -> FastAPI:
+def _without_routes(parts: Gateway) -> FastAPI:
     app = FastAPI(
         title="Segue",
         version=version("segue-gateway"),
@@ -159,8 +162,6 @@ def _without_routes(parts: Gateway, innermost: Sequence[Middleware] = ()) -> Fas
         redoc_url=None,
         openapi_url=None,
         default_response_class=PlainJSON,
-        # What is added below is around it.
-        middleware=innermost,
     )
     app.state.gateway = parts
     app.add_middleware(EveryMethod)

@@ -75,7 +75,8 @@ _REFUSALS: Final = documented(
 _BODY: Final = JsonBody(TrackRequest, MAX_BODY_BYTES, examples=_EXAMPLES)
 
 
-async def _create_track(request: Request) -> Response:
+async def serve_create_track(request: Request) -> Response:
+    """Serve a request for `create_track`, without FastAPI's routing."""
     gateway: Gateway = request.app.state.gateway
     # An invalid key is reported before an invalid body.
     key = key_of(request.headers.getlist("Idempotency-Key"))
@@ -94,10 +95,6 @@ async def _create_track(request: Request) -> Response:
         if waited.job is not None:
             return _json(200, gateway.present.job(waited.job), headers)
     return _json(202, answer, headers)
-
-
-DIRECT: Final = router.prefix, _create_track
-"""The path and the function that serve `create_track`, without FastAPI's routing."""
 
 
 async def create_track(
