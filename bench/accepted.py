@@ -103,14 +103,14 @@ class Connection(asyncio.Protocol):
 
     def end(self, problem: str | None = None) -> None:
         """Close the connection, because of a problem or after the last answer."""
+        if self._transport is not None:
+            self._transport.close()
         if self.done.done():
             return
         if problem is None:
             self.done.set_result(None)
         else:
             self.done.set_exception(RuntimeError(problem))
-        if self._transport is not None:
-            self._transport.close()
 
 
 async def answers(endpoint: Endpoint, seconds: float, at_once: int) -> Answers:

@@ -5,20 +5,23 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from itertools import count
+from typing import Any
 
 import pytest
-from bench.accepted import Endpoint, answers
+from bench.accepted import Connection, Endpoint, answers
 
 pytestmark = pytest.mark.asyncio
 
 ACCEPTED = b"HTTP/1.1 202 Accepted\r\nContent-Length: 4\r\n\r\n"
-"""The head of an answer, whose body is sent after it."""
+"""The head of an answer with the body "fine"."""
 
 
 class Server:
-    """Answers each request in two pieces, and keeps what it was sent."""
+    """Answers each request, and keeps what it was sent."""
 
     def __init__(self, head: bytes) -> None:
         self.head = head
@@ -32,10 +35,7 @@ class Server:
                 head = (await reader.readuntil(b"\r\n\r\n")).decode()
                 length = int(head.partition("Content-Length: ")[2].split("\r\n")[0])
                 self.received.append((head, json.loads(await reader.readexactly(length))))
-                writer.write(self.head)
-                await writer.drain()
-                await asyncio.sleep(0)
-                writer.write(b"fine")
+                writer.write(self.head + b"fine")
         except (asyncio.IncompleteReadError, ConnectionError):
             writer.close()
 
@@ -60,6 +60,35 @@ async def test_each_connection_sends_one_request_after_the_other() -> None:
     assert f"Idempotency-Key: key-{body['n']}\r\n" in head
     assert found.per_s > 0
     assert found.cpu_ms > 0
+
+
+class Sent(asyncio.Transport):
+    """A transport that keeps what is written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written: list[bytes] = []
+        self.closed = False
+
+    def write(self, data: Any) -> None:
+        self.written.append(data)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+async def test_the_next_request_is_sent_once_the_answer_is_complete() -> None:
+    transport, endpoint = Sent(), Endpoint("http://127.0.0.1:1/api/tracks", os.getpid(), lambda n: {"n": n})
+    connection = Connection(endpoint, count(), time.monotonic() + 60)
+    connection.connection_made(transport)
+    for piece in (ACCEPTED[:9], ACCEPTED[9:-2], ACCEPTED[-2:], b"fin"):
+        connection.data_received(piece)
+        assert (len(transport.written), connection.answered) == (1, 0)
+    connection.data_received(b"e")
+    assert (len(transport.written), connection.answered) == (2, 1)
+    connection.done.cancel()
+    connection.end()
+    assert transport.closed
 
 
 @pytest.mark.parametrize(
