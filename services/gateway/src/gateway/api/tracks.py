@@ -191,12 +191,18 @@ async def _known(gateway: Gateway, use: Use) -> tuple[FirstUse | None, Job | Non
     # a request without one, which is not stored.
     first = await gateway.fingerprints.remember_and_find(use)
     if first is not None:
-        has_job = first.has_job
-    else:
-        ask = gateway.lookup.exists(use.job_id, use.tenant)
-        first, has_job = await asyncio.gather(gateway.fingerprints.remember(use), ask)
+        return first, await _existing(gateway, use) if first.has_job else None
+    return await asyncio.gather(gateway.fingerprints.remember(use), _found_alone(gateway, use))
+
+
+async def _found_alone(gateway: Gateway, use: Use) -> Job | None:
+    # The job is read while its key may still wait for the database: what that takes is not left to the reading.
+    return await _existing(gateway, use) if await gateway.lookup.exists(use.job_id, use.tenant) else None
+
+
+async def _existing(gateway: Gateway, use: Use) -> Job | None:
     try:
-        return first, await gateway.lookup.existing(use.job_id, use.tenant) if has_job else None
+        return await gateway.lookup.existing(use.job_id, use.tenant)
     except ReadModelUnavailable as error:
         raise JobUnreadable(use.key) from error
 
