@@ -50,6 +50,10 @@ _SERVER_AWAY: Final = (
 )
 """The errors of a server that has gone away: it may be there again at the next start."""
 
+YOUNG_OBJECTS: Final = 10_000
+"""How many new objects there are before garbage is collected. Python's 700 are those of three requests or jobs in
+progress: it looked at them again and again, found that they are in use, and went on to all that is kept for longer."""
+
 S = TypeVar("S", bound=ServiceSettings)
 App = Callable[[S, Runtime], AbstractAsyncContextManager[None]]
 
@@ -76,6 +80,7 @@ def run_service(service: str, settings_kind: type[S], app: App[S]) -> None:
         _report(service, f"a setting that begins with OTEL_: {in_one_line(error)}")
         sys.exit(EXIT_SETTINGS)
     _allow_open_files()
+    gc.set_threshold(YOUNG_OBJECTS)
     leave(SystemExit(uvloop.run(_run(service, settings, telemetry, app))))
 
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import gc
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from importlib.metadata import version
-from typing import Final
 
 from fastapi import FastAPI
 from starlette.middleware import Middleware
@@ -54,10 +52,6 @@ from gateway.signatures.verifier import Verifier, verifiers
 from gateway.views.jobs import Presenter
 
 SCHEMA = "gateway"
-YOUNG_OBJECTS: Final = 10_000
-"""How many new objects there are before garbage is collected. Python's 700 are those of three requests in progress: it
-looked at them again and again, found that they are in use, and went on to look at all jobs of the tail. The adapters
-keep Python's number: what they receive is larger, and would stay in memory for longer."""
 _PUBLISHED = tuple(topic for topic in TOPICS if "gateway" in topic.producers and topic.carries)
 _TAILED = tuple(topic for topic in TOPICS if "gateway" in topic.tails)
 
@@ -65,7 +59,6 @@ _TAILED = tuple(topic for topic in TOPICS if "gateway" in topic.tails)
 @asynccontextmanager
 async def gateway_app(settings: GatewaySettings, runtime: Runtime) -> AsyncIterator[None]:
     """Run the gateway: all components and the HTTP server."""
-    gc.set_threshold(YOUNG_OBJECTS)
     limits = settings.http_limits
     operators = OnLoop() if settings.operator_calls == "health" else None
     async with (
