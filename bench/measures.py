@@ -11,7 +11,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-import aiohttp
 from bench.accounts import cpu_of
 from bench.ends import job_ends
 from bench.system import System, music
@@ -58,11 +57,11 @@ async def latencies(system: System, jobs: int, warm_up: int = 5) -> Latencies:
     """
     run = uuid.uuid4().hex[:8]
     begun, told = {}, {}
-    async with system.runs_that_take(RUN_S), aiohttp.ClientSession(system.api_url, trust_env=False) as client:
+    async with system.runs_that_take(RUN_S):
         for n in range(-warm_up, jobs):
             prompt = f"refused {run} {n}"
             begun[prompt] = time.time()
-            async with client.post("/api/tracks", json=music(prompt), headers={"Prefer": "wait=60"}) as answer:
+            async with system.api.post("/api/tracks", json=music(prompt), headers={"Prefer": "wait=60"}) as answer:
                 job = await answer.json()
             told[prompt] = time.time()
             if job.get("status") != "succeeded":

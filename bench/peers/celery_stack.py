@@ -12,10 +12,11 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
+import aiohttp
 from bench.accounts import cpu_of
 from bench.measures import Throughput, each
 from bench.peers.environments import CELERY, environment, redis_server
+from bench.system import client
 
 from segue_cli.local.ports import free_port
 from segue_cli.local.process import LineSink, ReadyLine, child
@@ -28,14 +29,17 @@ APP = "bench.peers.celery_app"
 class CeleryStack:
     """A running endpoint with its worker."""
 
-    api: httpx.AsyncClient
+    url: str
+    """The address of the endpoint."""
+    api: aiohttp.ClientSession
     parts: Mapping[str, int]
     """The process ids of the endpoint, the worker and Redis."""
     counts: Counts
 
     async def submit(self, prompt: str) -> str:
-        """Request a job; returns its id. Raises httpx.HTTPStatusError if that is refused."""
-        job_id: str = (await self.api.post("/jobs", json={"prompt": prompt})).raise_for_status().json()["job_id"]
+        """Request a job; returns its id. Raises aiohttp.ClientResponseError if that is refused."""
+        async with self.api.post("/jobs", json={"prompt": prompt}) as answer:
+            job_id: str = (await answer.json())["job_id"]
         return job_id
 
     async def throughput(self, jobs: int, at_once: int) -> Throughput:
@@ -58,10 +62,14 @@ class CeleryStack:
         return Throughput(jobs, jobs / took_s, {part: 1000 * s / jobs for part, s in cpu.by_part.items()}, 0, 0)
 
     async def _ended(self, job_id: str) -> None:
-        while (status := (await self.api.get(f"/jobs/{job_id}")).json()["status"]) != "SUCCESS":
+        while (status := await self._status(job_id)) != "SUCCESS":
             if status == "FAILURE":
                 raise RuntimeError(f"Celery's job {job_id} failed")
             await asyncio.sleep(0.02)
+
+    async def _status(self, job_id: str) -> str:
+        async with self.api.get(f"/jobs/{job_id}") as answer:
+            return str((await answer.json())["status"])
 
 
 @asynccontextmanager
@@ -90,10 +98,9 @@ async def celery_stack(addresses: Mapping[str, str], counts: Counts, log: LineSi
         for name, (argv, words) in programs_of.items():
             started = child(argv, name=name, env=env, cwd=root, on_line=log, ready=ready_when(words))
             parts[name] = (await cleanup.enter_async_context(started)).pid
-        limits = httpx.Limits(max_connections=200, max_keepalive_connections=200)
-        base = f"http://127.0.0.1:{port}"
-        async with httpx.AsyncClient(base_url=base, trust_env=False, timeout=60, limits=limits) as api:
-            yield CeleryStack(api, parts, counts)
+        url = f"http://127.0.0.1:{port}"
+        async with client(url) as api:
+            yield CeleryStack(url, api, parts, counts)
 
 
 def ready_when(words: str) -> ReadyLine:

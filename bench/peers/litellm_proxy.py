@@ -13,11 +13,12 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import httpx
+import aiohttp
 from bench.accounts import cpu_of
 from bench.measures import Throughput, each
 from bench.peers.celery_stack import ready_when
 from bench.peers.environments import LITELLM, environment
+from bench.system import client
 
 from segue_cli.local.ports import free_port
 from segue_cli.local.process import LineSink, child
@@ -27,7 +28,7 @@ from segue_cli.local.process import LineSink, child
 class LiteLlm:
     """A running proxy."""
 
-    api: httpx.AsyncClient
+    api: aiohttp.ClientSession
     parts: Mapping[str, int]
     options: Mapping[str, object] = field(default_factory=dict)
     """What each request asks of the proxy, beside its image."""
@@ -43,7 +44,8 @@ class LiteLlm:
 
         async def request(n: int) -> None:
             body = {"model": "first", "prompt": f"refused {run} {n}", **self.options}
-            (await self.api.post("/v1/images/generations", json=body)).raise_for_status()
+            async with self.api.post("/v1/images/generations", json=body) as answer:
+                await answer.read()
 
         with cpu_of(self.parts) as cpu:
             began = time.perf_counter()
@@ -77,10 +79,7 @@ async def litellm_proxy(addresses: Mapping[str, str], folder: Path, log: LineSin
     key = f"sk-{secrets.token_hex(32)}"
     env["LITELLM_MASTER_KEY"] = key
     argv = [str(programs / "litellm"), "--config", str(file), "--host", "127.0.0.1", "--port", str(port)]
-    async with child(argv, name="litellm", env=env, on_line=log, ready=ready_when("Uvicorn running on")) as running:
-        limits = httpx.Limits(max_connections=200, max_keepalive_connections=200)
-        base = f"http://127.0.0.1:{port}"
-        headers = {"Authorization": f"Bearer {key}"}
-        client = httpx.AsyncClient(base_url=base, trust_env=False, timeout=60, limits=limits, headers=headers)
-        async with client as api:
-            yield LiteLlm(api, {"litellm": running.pid})
+    started = child(argv, name="litellm", env=env, on_line=log, ready=ready_when("Uvicorn running on"))
+    requests = client(f"http://127.0.0.1:{port}", {"Authorization": f"Bearer {key}"})
+    async with started as running, requests as api:
+        yield LiteLlm(api, {"litellm": running.pid})
