@@ -6,6 +6,7 @@ import asyncio
 import io
 import json
 import logging
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -42,11 +43,10 @@ class Lines:
 def lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[Lines]:
     root, before = logging.getLogger(), structlog.get_config()
     handlers, level = root.handlers[:], root.level
-    configure_logs("test", "INFO")
     made = Lines(Clock())
+    monkeypatch.setattr(sys, "stdout", made.written)
+    configure_logs("test", "INFO")
     [handler] = root.handlers
-    assert isinstance(handler, logging.StreamHandler)
-    handler.setStream(made.written)
     [limit] = handler.filters
     assert isinstance(limit, OutsideWarnings)
     monkeypatch.setattr(limit, "_clock", made.clock)

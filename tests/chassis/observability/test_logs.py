@@ -9,9 +9,9 @@ import logging
 import os
 import pty
 import re
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -151,34 +151,87 @@ def test_a_record_of_an_exception_has_its_traceback(
     assert line["exception"].endswith("'lost'")
 
 
-class Watched(io.StringIO):
-    """A stream that counts its writes, and whether another thread could write at the same time."""
+class Writes(io.StringIO):
+    """A stream that keeps each write."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.writes: list[str] = []
-        self.shared = False
+        self.ports: list[list[int]] = []
+        """The ports of the records of each write."""
+        self.written = asyncio.Event()
 
     def write(self, text: str) -> int:
-        [handler] = logging.getLogger().handlers
-        assert handler.lock is not None
-        with ThreadPoolExecutor(1) as other:
-            self.shared |= other.submit(handler.lock.acquire, blocking=False).result()
-        self.writes.append(text)
+        self.ports.append([json.loads(line).get("port") for line in text.splitlines()])
+        self.written.set()
         return super().write(text)
 
 
-def test_a_line_is_written_at_once_under_the_lock_of_the_handler(
-    configured: Callable[[LogFormat], None], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    stream = Watched()
+@pytest.fixture
+def writes(configured: Callable[[LogFormat], None], monkeypatch: pytest.MonkeyPatch) -> Writes:
+    stream = Writes()
     monkeypatch.setattr(sys, "stdout", stream)
     configured("json")
-    get_logger("toy").info(HttpEvent.HTTP_SERVING, host="h", port=1, connections=2)
-    get_logger("toy").info(HttpEvent.HTTP_SERVING, host="h", port=2, connections=2)
-    assert [json.loads(text)["port"] for text in stream.writes] == [1, 2]
-    assert all(text.endswith("}\n") for text in stream.writes)
-    assert not stream.shared
+    return stream
+
+
+def log_port(port: int) -> None:
+    get_logger("toy").info(HttpEvent.HTTP_SERVING, host="h", port=port, connections=2)
+
+
+def test_a_line_is_written_at_once_outside_of_an_event_loop(writes: Writes) -> None:
+    log_port(1)
+    log_port(2)
+    assert writes.ports == [[1], [2]]
+
+
+async def test_the_lines_of_an_event_loop_are_written_together(writes: Writes) -> None:
+    log_port(1)
+    log_port(2)
+    assert writes.ports == []
+    for ports in ([[1, 2]], [[1, 2], [3]]):
+        await asyncio.wait_for(writes.written.wait(), patient(10))
+        writes.written.clear()
+        assert writes.ports == ports
+        log_port(3)
+
+
+@pytest.mark.parametrize("level", ["error", "critical"])
+async def test_an_error_is_written_at_once_after_the_lines_before_it(writes: Writes, level: str) -> None:
+    log_port(1)
+    getattr(get_logger("toy"), level)(HttpEvent.HTTP_SERVING, host="h", port=2, connections=2)
+    assert writes.ports == [[1, 2]]
+
+
+async def test_a_record_of_a_library_is_written_at_once_after_the_lines_before_it(writes: Writes) -> None:
+    log_port(1)
+    logging.getLogger("library").warning("plain")
+    assert writes.ports == [[1, None]]
+
+
+def test_lines_of_a_loop_that_has_ended_are_written_by_the_next_loop(writes: Writes) -> None:
+    async def logs(port: int, written: bool) -> None:
+        log_port(port)
+        if written:
+            await asyncio.wait_for(writes.written.wait(), patient(10))
+
+    asyncio.run(logs(1, written=False))
+    assert writes.ports == []
+    asyncio.run(logs(2, written=True))
+    assert writes.ports == [[1, 2]]
+
+
+def test_what_is_logged_last_is_written_before_the_process_ends(tmp_path: Path) -> None:
+    program = """
+import asyncio
+from chassis.observability.log_events import RuntimeEvent
+from chassis.observability.logs import configure_logs, get_logger
+configure_logs("toy", "INFO")
+async def main():
+    get_logger("chassis").info(RuntimeEvent.STOPPING, drain_s=2.5)
+asyncio.run(main())
+"""
+    ended = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert json.loads(ended.stdout)["drain_s"] == 2.5
 
 
 def test_a_log_call_fails_nothing_when_its_stream_is_closed(

@@ -1,7 +1,7 @@
 """Structured logs on stdout, one record per line, with the ids of the job, the attempt and the trace.
 
 A record is a JSON object, or text for people. Those of libraries come from the standard library's `logging`. Segue's
-own do not go through it, which costs more than to render a record; both are written to the same stream, under one lock.
+own do not go through it, which costs more than to render a record; both are written to the same stream.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ import json
 import logging
 import sys
 from collections.abc import Sequence
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from functools import partial
 from io import TextIOWrapper
-from typing import Any, Final, TextIO
+from typing import Any, Final
 
 import structlog
 from opentelemetry import trace
@@ -21,6 +21,7 @@ from structlog.typing import EventDict, Processor
 
 from chassis.observability.log_event import LogEvent, Logger
 from chassis.observability.log_limits import OutsideWarnings
+from chassis.observability.log_stream import NOT_WRITTEN, LogStream
 from chassis.settings.types import LogFormat
 from contracts.text import escaped_line
 
@@ -33,7 +34,8 @@ def configure_logs(service: str, level: str, form: LogFormat = "json") -> None:
     """Write the logs of this process, including those of libraries, to stdout."""
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # A record is written, whatever the encoding lacks.
-    handler, limit = logging.StreamHandler(sys.stdout), OutsideWarnings()
+    stream = LogStream(sys.stdout)
+    handler, limit = logging.StreamHandler(stream), OutsideWarnings()
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         _add_code,
@@ -47,7 +49,7 @@ def configure_logs(service: str, level: str, form: LogFormat = "json") -> None:
     rendered = _Rendered(_renderers(form))
     structlog.configure(
         processors=[*shared, limit, rendered],
-        logger_factory=partial(_Lines, handler),
+        logger_factory=partial(_Lines, stream),
         wrapper_class=structlog.make_filtering_bound_logger(level),
         # Otherwise each record assembles its logger anew, at a tenth of its cost.
         cache_logger_on_first_use=True,
@@ -79,19 +81,26 @@ def get_logger(name: str) -> Logger:
 
 
 class _Lines:
-    """Writes the rendered records of one logger to the stream of a handler."""
+    """Writes the rendered records of one logger."""
 
-    def __init__(self, handler: logging.StreamHandler[TextIO], name: str) -> None:
+    def __init__(self, stream: LogStream, name: str) -> None:
         self.name = name
-        self._handler = handler
+        self._stream = stream
 
     def info(self, line: str) -> None:
-        """Write one line. A stream that is closed, or that nobody reads any more, fails no work."""
-        with self._handler.lock or nullcontext(), suppress(OSError, ValueError):
-            self._handler.stream.write(line + "\n")
-            self._handler.stream.flush()
+        """Take one line, which is written soon. A stream that nobody reads any more fails no work."""
+        self._stream.write(line + "\n")
+        with suppress(*NOT_WRITTEN):
+            self._stream.flush_soon()
 
-    debug = warning = error = critical = info
+    def error(self, line: str) -> None:
+        """Write one line, and those before it: the process may end right after it."""
+        self._stream.write(line + "\n")
+        with suppress(*NOT_WRITTEN):
+            self._stream.flush()
+
+    debug = warning = info
+    critical = error
 
 
 class _Rendered:
