@@ -18,6 +18,7 @@ import httpcore
 import httpx
 
 from chassis.errors import CannotStart
+from chassis.http.network.asyncio_stream import AsyncioStream
 
 IPAddress = IPv4Address | IPv6Address
 IPNetwork = IPv4Network | IPv6Network
@@ -210,7 +211,6 @@ class _VettedBackend(httpcore.AsyncNetworkBackend):
         self._scheme = scheme
         self._policy = policy
         self._resolve = resolve
-        self._network = httpcore.AnyIOBackend()
 
     async def connect_tcp(
         self,
@@ -220,18 +220,19 @@ class _VettedBackend(httpcore.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.AsyncNetworkStream:
+        # The last two are for settings of the pool that ours does not use.
         addresses = self._policy.vetted(self._scheme, host, port, await self._addresses(host, port, timeout))
         share = timeout / len(addresses) if timeout is not None else None
         failure: Exception | None = None
         for address in addresses:
             try:
-                return await self._network.connect_tcp(str(address), port, share, local_address, socket_options)
+                return await AsyncioStream.connect(str(address), port, share)
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
                 failure = error
         raise failure or httpcore.ConnectError(f"{host} has no address")
 
     async def sleep(self, seconds: float) -> None:
-        await self._network.sleep(seconds)
+        await asyncio.sleep(seconds)
 
     async def _addresses(self, host: str, port: int, timeout: float | None) -> list[IPAddress]:
         try:
