@@ -15,6 +15,8 @@ from bench.accounts import cpu_of
 from bench.ends import job_ends
 from bench.system import System, music
 
+WARM_UP: Final = 50
+"""Jobs until a new system is as fast as one that runs: the JVM compiles, each connection prepares its statements."""
 RUN_S: Final = 0.2
 """How long a run takes while latencies are measured: nothing of its submit goes on when its webhook is sent."""
 
@@ -50,8 +52,8 @@ class Throughput:
         return sum(self.cpu_ms.values())
 
 
-async def latencies(system: System, jobs: int, warm_up: int = 5) -> Latencies:
-    """Run failover jobs one after the other, each by a request that waits for its end.
+async def latencies(system: System, jobs: int, warm_up: int = WARM_UP) -> Latencies:
+    """Run failover jobs one after the other, each by a request that waits for its end, after `warm_up` uncounted ones.
 
     Raises RuntimeError if a job does not succeed.
     """
