@@ -123,7 +123,7 @@ def conditions(kafka: str, sizes: Sizes) -> dict[str, str]:
         "date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         "processor": f"{os.cpu_count()} cores, {models[0] if models else platform.processor() or 'unknown'}",
         "load before": f"{os.getloadavg()[0]:.1f}",
-        "a new file": f"{1000 * _new_file_s():.2f} ms of CPU time",
+        "a new folder and a file": f"{1000 * _new_file_s():.2f} ms of CPU time",
         "Python": platform.python_version(),
         "Kafka": "Apache Kafka, one broker" if kafka == "apache" else "the embedded cluster, which is not durable",
         "peers": ", ".join((CELERY[0], LITELLM[0])),
@@ -133,7 +133,7 @@ def conditions(kafka: str, sizes: Sizes) -> dict[str, str]:
 
 
 def _new_file_s() -> float:
-    """CPU time in seconds of a new file in a new folder, where outputs are stored.
+    """CPU time in seconds of a new folder with a new file, where outputs are stored, before the first system starts.
 
     An ext4 without a journal takes fifty times as long while it passes over files that were deleted in the last
     minutes: https://github.com/torvalds/linux/blob/v6.18/fs/ext4/ialloc.c, `recently_deleted`.

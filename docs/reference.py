@@ -32,8 +32,8 @@ Each service writes its log to stdout, one JSON object a line, or, if stdout is 
 people; `LOG_FORMAT` can be set to `json` or `console`. In the text, the time, the level, the event and the logger
 come first, and the other fields follow as `name=value`; it is coloured on a terminal only. Line breaks in a field are
 semicolons, and the field `exception` has the name `traceback`. In both forms, characters that control a terminal are
-written as JSON escapes. A record is written within 5 ms, an error at once; a process that is killed may lose the
-records of the last 5 ms.
+written as JSON escapes. A record is written within 5 ms, an error at once; a process that is killed, or that
+hangs until it is, may lose those of the last 5 ms before it.
 
 This page lists every event that the code of Segue logs; `python docs/reference.py` makes it from the lists in the
 code. The record of an event has its text in `event`, and in `code` a name of it that does not change. Records of

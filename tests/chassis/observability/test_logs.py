@@ -16,8 +16,10 @@ from pathlib import Path
 
 import pytest
 import structlog
+import uvloop
 from tests.patience import patient
 
+from chassis.observability import log_stream
 from chassis.observability.log_events import DeliveryEvent, HttpEvent
 from chassis.observability.logs import configure_logs, get_logger
 from chassis.settings.types import LogFormat
@@ -206,6 +208,39 @@ async def test_a_record_of_a_library_is_written_at_once_after_the_lines_before_i
     log_port(1)
     logging.getLogger("library").warning("plain")
     assert writes.ports == [[1, None]]
+
+
+@pytest.mark.parametrize("make_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_every_line_of_a_busy_loop_is_written(
+    writes: Writes, make_loop: Callable[[], asyncio.AbstractEventLoop]
+) -> None:
+    async def busy() -> None:
+        for port in range(1, 40):
+            writes.written.clear()
+            log_port(port)
+            # It turns without a pause. uvloop's timers may end a millisecond early then.
+            async with asyncio.timeout(patient(10)):
+                while not writes.written.is_set():  # noqa: ASYNC110 - the loop has to be busy
+                    await asyncio.sleep(0)
+
+    with asyncio.Runner(loop_factory=make_loop) as runner:
+        runner.run(busy())
+    assert writes.ports == [[port] for port in range(1, 40)]
+
+
+async def test_a_loop_that_is_late_writes_at_once(writes: Writes, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(log_stream, "monotonic", lambda: now)
+    log_port(1)
+    now += 1
+    log_port(2)
+    assert writes.ports == [[1, 2]]
+
+
+@pytest.mark.usefixtures("writes")
+def test_a_library_and_segue_share_the_lock_of_the_stream() -> None:
+    handlers = [each for each in logging.getLogger().handlers if type(each) is logging.StreamHandler]
+    assert [handler.lock is handler.stream.lock for handler in handlers] == [True]
 
 
 def test_lines_of_a_loop_that_has_ended_are_written_by_the_next_loop(writes: Writes) -> None:

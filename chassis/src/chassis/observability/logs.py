@@ -36,6 +36,7 @@ def configure_logs(service: str, level: str, form: LogFormat = "json") -> None:
         sys.stdout.reconfigure(errors="backslashreplace")  # A record is written, whatever the encoding lacks.
     stream = LogStream(sys.stdout)
     handler, limit = logging.StreamHandler(stream), OutsideWarnings()
+    handler.lock = stream.lock
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         _add_code,

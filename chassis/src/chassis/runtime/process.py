@@ -51,7 +51,7 @@ _SERVER_AWAY: Final = (
 """The errors of a server that has gone away: it may be there again at the next start."""
 
 YOUNG_OBJECTS: Final = 10_000
-"""How many new objects there are before garbage is collected. Python's 700 are those of three requests or jobs in
+"""How many new objects there are before garbage is collected. CPython 3.11's 700 are those of three requests or jobs in
 progress: it looked at them again and again, found that they are in use, and went on to all that is kept for longer."""
 
 S = TypeVar("S", bound=ServiceSettings)

@@ -196,7 +196,7 @@ async def _known(gateway: Gateway, use: Use) -> tuple[FirstUse | None, Job | Non
 
 
 async def _found_alone(gateway: Gateway, use: Use) -> Job | None:
-    # The job is read while its key may still wait for the database: what that takes is not left to the reading.
+    # At once, and not after the key is stored, which may take all of the time that the request has for the database.
     return await _existing(gateway, use) if await gateway.lookup.exists(use.job_id, use.tenant) else None
 
 
