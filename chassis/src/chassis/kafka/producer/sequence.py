@@ -63,7 +63,8 @@ def _fail_expired(accumulator: Any, place: TopicPartition) -> None:
     unsent = 0
     if queue[0].retry_count:
         unsent = 1
-        if _keeps_its_numbers(accumulator, queue[0]) and queue[0].expired():
+        # Also before it has expired: aiokafka looks again right after this.
+        if _keeps_its_numbers(accumulator, queue[0]):
             setattr(queue[0], "_ctime", time.monotonic())  # noqa: B010 - an assignment looks unused to vulture
     while len(queue) > unsent and queue[unsent].expired():
         batch = queue[unsent]
